@@ -1,0 +1,3 @@
+//! Side-by-side load runs against other proxies.
+
+fn main() {}

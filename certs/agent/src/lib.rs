@@ -1,0 +1,1 @@
+//! The workload side: keys, signing requests and rotation.

@@ -1,0 +1,1 @@
+//! SPIFFE identities and X.509 SVIDs.

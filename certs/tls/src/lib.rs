@@ -1,0 +1,1 @@
+//! TLS configurations: certificates, verification by name, ALPN.

@@ -1,0 +1,1 @@
+//! The resources of the control plane: routes, services, upstreams, certificates, workloads, policies.

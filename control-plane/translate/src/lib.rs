@@ -1,0 +1,1 @@
+//! Resources in, xDS out: a pure translation for each node.

@@ -1,0 +1,1 @@
+//! Network namespaces joined by a bridge, for meshes on one machine.

@@ -1,0 +1,1 @@
+//! Traffic interception rules as data, and the program that applies them.

@@ -1,0 +1,1 @@
+//! Bootstrap and protobuf in, compiled runtime objects or rejections out.

@@ -1,0 +1,1 @@
+//! The filters, one folder each, and their registry.

@@ -1,0 +1,1 @@
+//! HTTP/1 and HTTP/2 codecs, the connection manager and the filter loop.

@@ -1,0 +1,1 @@
+//! The immutable runtime snapshot that the request path reads: listeners, filter chains, clusters.

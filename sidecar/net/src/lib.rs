@@ -1,0 +1,1 @@
+//! Sockets: listeners, original destination, protocol sniffing, relaying and draining.

@@ -1,0 +1,1 @@
+//! Route tables: compiled matching from a request to what is done with it.

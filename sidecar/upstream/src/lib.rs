@@ -1,0 +1,1 @@
+//! Clusters at run time: endpoints, load balancing, resolution and connection pools.

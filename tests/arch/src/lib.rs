@@ -1,0 +1,1 @@
+//! Tests of the structure: crate graph, sizes, where protobuf may be named.

@@ -1,0 +1,1 @@
+//! The aggregated discovery protocol as state machines without I/O: both variants, both ends.

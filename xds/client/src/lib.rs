@@ -1,0 +1,1 @@
+//! The xDS client: transport, reconnection, acknowledgement and the cache on disk.

@@ -1,0 +1,1 @@
+//! The xDS server: one watch for each node and type, and pushes of what changed.
