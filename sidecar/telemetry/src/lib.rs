@@ -1,1 +1,13 @@
 //! Statistics and access logs.
+//!
+//! The request path writes to cells that belong to its worker; whoever scrapes
+//! adds the cells up. Names are resolved to handles when configuration is
+//! compiled, never while a request is served.
+
+mod flags;
+mod groups;
+mod stats;
+
+pub use flags::{ResponseFlag, ResponseFlags};
+pub use groups::{ClusterStats, HttpStats, ListenerStats, TcpStats};
+pub use stats::{BUCKETS, Counter, Gauge, Histogram, Metric, MetricName, Registry, Scope};
