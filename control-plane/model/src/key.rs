@@ -1,0 +1,197 @@
+//! Kinds, ids and the keys under which resources are stored.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use serde::{Deserialize, Deserializer, Serialize, de};
+
+/// Where APISIX's resources are kept (`deployment.etcd.prefix`).
+const APISIX_PREFIX: &str = "/apisix";
+/// Where Weft's own resources are kept.
+const WEFT_PREFIX: &str = "/weft";
+/// The most characters of an id (APISIX's `id` schema).
+const ID_MAX_LENGTH: usize = 64;
+
+/// The kinds of resources that the store holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ResourceKind {
+    /// APISIX `routes`.
+    Route,
+    /// APISIX `services`.
+    Service,
+    /// APISIX `upstreams`.
+    Upstream,
+    /// APISIX `ssls`.
+    Ssl,
+    /// Weft's `peer_authentications`.
+    PeerAuthentication,
+    /// Weft's `mesh`, of which there is one item, named `default`.
+    Mesh,
+}
+
+impl ResourceKind {
+    /// Every kind, in the order in which references point (targets last).
+    pub const ALL: [Self; 6] = [
+        Self::Route,
+        Self::Service,
+        Self::Upstream,
+        Self::Ssl,
+        Self::PeerAuthentication,
+        Self::Mesh,
+    ];
+
+    /// The directory of this kind, also its name in a path: `routes`.
+    pub fn directory(self) -> &'static str {
+        match self {
+            Self::Route => "routes",
+            Self::Service => "services",
+            Self::Upstream => "upstreams",
+            Self::Ssl => "ssls",
+            Self::PeerAuthentication => "peer_authentications",
+            Self::Mesh => "mesh",
+        }
+    }
+
+    /// The kind in the singular, as error messages name it: `route`.
+    pub fn singular(self) -> &'static str {
+        match self {
+            Self::Route => "route",
+            Self::Service => "service",
+            Self::Upstream => "upstream",
+            Self::Ssl => "ssl",
+            Self::PeerAuthentication => "peer authentication",
+            Self::Mesh => "mesh",
+        }
+    }
+
+    /// The prefix of every key of this kind, with the slash: `/apisix/routes/`.
+    pub fn prefix(self) -> String {
+        let root = match self {
+            Self::Route | Self::Service | Self::Upstream | Self::Ssl => APISIX_PREFIX,
+            Self::PeerAuthentication | Self::Mesh => WEFT_PREFIX,
+        };
+        format!("{root}/{}/", self.directory())
+    }
+}
+
+/// The id of a resource, unique within its kind.
+///
+/// APISIX allows a string of letters, digits, `-`, `_` and `.` or an integer
+/// from 1; an integer is kept as its decimal digits.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(transparent)]
+pub struct ResourceId(Arc<str>);
+
+/// An id that APISIX's `id` schema refuses.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no id: 1 to 64 letters, digits, '-', '_' or '.'")]
+pub struct IdError(String);
+
+impl ResourceId {
+    /// The id as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for ResourceId {
+    type Err = IdError;
+
+    fn from_str(text: &str) -> Result<Self, IdError> {
+        let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+        if text.is_empty() || text.len() > ID_MAX_LENGTH || !text.bytes().all(allowed) {
+            return Err(IdError(text.to_owned()));
+        }
+        Ok(Self(text.into()))
+    }
+}
+
+impl fmt::Display for ResourceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for ResourceId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged, expecting = "an id: a string or an integer from 1")]
+        enum Raw {
+            Number(u64),
+            Text(String),
+        }
+        match Raw::deserialize(deserializer)? {
+            Raw::Number(0) => Err(de::Error::custom("an id that is a number starts at 1")),
+            Raw::Number(number) => Ok(Self(number.to_string().into())),
+            Raw::Text(text) => text.parse().map_err(de::Error::custom),
+        }
+    }
+}
+
+/// The key under which a resource is stored: `/apisix/routes/1`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ResourceKey {
+    /// The kind, which decides the directory.
+    pub kind: ResourceKind,
+    /// The last segment.
+    pub id: ResourceId,
+}
+
+impl ResourceKey {
+    /// The key of the resource `id` of `kind`.
+    pub fn new(kind: ResourceKind, id: ResourceId) -> Self {
+        Self { kind, id }
+    }
+
+    /// Reads a stored key. `None` for keys that hold no resource: placeholders
+    /// of directories, the id generator, kinds that Weft doesn't know.
+    pub fn parse(key: &str) -> Option<Self> {
+        ResourceKind::ALL.into_iter().find_map(|kind| {
+            let id = key.strip_prefix(kind.prefix().as_str())?.parse().ok()?;
+            Some(Self { kind, id })
+        })
+    }
+}
+
+impl fmt::Display for ResourceKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", self.kind.prefix(), self.id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_follow_the_layout_of_apisix() {
+        for key in [
+            "/apisix/routes/1",
+            "/apisix/ssls/a.b-c_d",
+            "/weft/peer_authentications/x",
+        ] {
+            assert_eq!(ResourceKey::parse(key).expect("a key").to_string(), key);
+        }
+    }
+
+    #[test]
+    fn keys_without_a_resource_are_none() {
+        for key in [
+            "/apisix/routes/",
+            "/apisix/gen_id",
+            "/apisix/routes/1/2",
+            "/other/routes/1",
+        ] {
+            assert_eq!(ResourceKey::parse(key), None, "{key}");
+        }
+    }
+
+    #[test]
+    fn integers_are_ids_and_zero_is_not() {
+        let id: ResourceId = serde_json::from_str("12").expect("an id");
+        assert_eq!(id.as_str(), "12");
+        assert!(serde_json::from_str::<ResourceId>("0").is_err());
+        assert!(serde_json::from_str::<ResourceId>("\"a b\"").is_err());
+    }
+}

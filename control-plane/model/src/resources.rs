@@ -1,0 +1,211 @@
+//! The whole configuration as immutable, persistent maps.
+
+use std::sync::Arc;
+
+use rpds::RedBlackTreeMapSync;
+use serde_json::Value;
+
+use crate::error::DecodeError;
+use crate::{
+    MeshConfig, PeerAuthentication, ResourceId, ResourceKey, ResourceKind, Route, Service, Ssl,
+    Upstream,
+};
+
+/// A resource with its place in the store's history.
+#[derive(Debug)]
+pub struct Item<T> {
+    /// The id within its kind.
+    pub id: ResourceId,
+    /// The typed view.
+    pub value: Arc<T>,
+    /// The store's revision at which it was created; orders equal resources.
+    pub created: u64,
+    /// The store's revision of its last change.
+    pub modified: u64,
+}
+
+impl<T> Clone for Item<T> {
+    fn clone(&self) -> Self {
+        Self {
+            id: self.id.clone(),
+            value: Arc::clone(&self.value),
+            created: self.created,
+            modified: self.modified,
+        }
+    }
+}
+
+/// All resources of one kind, by id. A clone costs nothing, and a change
+/// shares with the older version all that it doesn't touch.
+#[derive(Debug)]
+pub struct Collection<T>(RedBlackTreeMapSync<ResourceId, Item<T>>);
+
+impl<T> Clone for Collection<T> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<T> Default for Collection<T> {
+    fn default() -> Self {
+        Self(RedBlackTreeMapSync::new_sync())
+    }
+}
+
+impl<T> Collection<T> {
+    /// The resource `id`.
+    pub fn get(&self, id: &ResourceId) -> Option<&Item<T>> {
+        self.0.get(id)
+    }
+
+    /// All, in the order of their ids.
+    pub fn iter(&self) -> impl Iterator<Item = &Item<T>> {
+        self.0.values()
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.0.size()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn insert(&mut self, item: Item<T>) {
+        self.0.insert_mut(item.id.clone(), item);
+    }
+
+    fn remove(&mut self, id: &ResourceId) {
+        self.0.remove_mut(id);
+    }
+}
+
+/// The whole configuration at one revision of the store.
+#[derive(Debug, Clone, Default)]
+pub struct Resources {
+    /// `/apisix/routes`
+    pub routes: Collection<Route>,
+    /// `/apisix/services`
+    pub services: Collection<Service>,
+    /// `/apisix/upstreams`
+    pub upstreams: Collection<Upstream>,
+    /// `/apisix/ssls`
+    pub ssls: Collection<Ssl>,
+    /// `/weft/peer_authentications`
+    pub peer_authentications: Collection<PeerAuthentication>,
+    /// `/weft/mesh/default`
+    pub mesh: Arc<MeshConfig>,
+    /// The revision of the last applied change.
+    pub revision: u64,
+}
+
+/// One change of the store.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Change {
+    /// What changed.
+    pub key: ResourceKey,
+    /// The new value; `None` means that it was deleted.
+    pub value: Option<Value>,
+    /// The revision at which it was created.
+    pub created: u64,
+    /// The revision of this change.
+    pub modified: u64,
+}
+
+impl Resources {
+    /// Applies one change.
+    ///
+    /// # Errors
+    /// The new value is no valid resource: what was before keeps standing,
+    /// the revision moves on.
+    pub fn apply(&mut self, change: &Change) -> Result<(), DecodeError> {
+        self.revision = self.revision.max(change.modified);
+        match change.key.kind {
+            ResourceKind::Route => put(&mut self.routes, change, Route::from_json),
+            ResourceKind::Service => put(&mut self.services, change, Service::from_json),
+            ResourceKind::Upstream => put(&mut self.upstreams, change, Upstream::from_json),
+            ResourceKind::Ssl => put(&mut self.ssls, change, Ssl::from_json),
+            ResourceKind::PeerAuthentication => put(
+                &mut self.peer_authentications,
+                change,
+                PeerAuthentication::from_json,
+            ),
+            ResourceKind::Mesh => {
+                let mesh = change
+                    .value
+                    .as_ref()
+                    .map(MeshConfig::from_json)
+                    .transpose()?;
+                self.mesh = Arc::new(mesh.unwrap_or_default());
+                Ok(())
+            }
+        }
+    }
+}
+
+fn put<T>(
+    collection: &mut Collection<T>,
+    change: &Change,
+    decode: impl FnOnce(&Value) -> Result<T, DecodeError>,
+) -> Result<(), DecodeError> {
+    let id = &change.key.id;
+    let Some(json) = &change.value else {
+        collection.remove(id);
+        return Ok(());
+    };
+    let value = Arc::new(decode(json)?);
+    let (created, modified) = (change.created, change.modified);
+    collection.insert(Item {
+        id: id.clone(),
+        value,
+        created,
+        modified,
+    });
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn change(revision: u64, value: Option<Value>) -> Change {
+        let key = ResourceKey::parse("/apisix/routes/1").expect("a key");
+        Change {
+            key,
+            value,
+            created: 1,
+            modified: revision,
+        }
+    }
+
+    #[test]
+    fn a_clone_keeps_what_it_saw() {
+        let mut resources = Resources::default();
+        resources
+            .apply(&change(1, Some(json!({"uri": "/a"}))))
+            .expect("valid");
+        let before = resources.clone();
+        resources.apply(&change(2, None)).expect("a deletion");
+        assert_eq!((before.routes.len(), resources.routes.len()), (1, 0));
+        assert_eq!((before.revision, resources.revision), (1, 2));
+    }
+
+    #[test]
+    fn an_invalid_value_leaves_the_one_before() {
+        let mut resources = Resources::default();
+        resources
+            .apply(&change(1, Some(json!({"uri": "/a"}))))
+            .expect("valid");
+        assert!(
+            resources
+                .apply(&change(2, Some(json!({"uri": 1}))))
+                .is_err()
+        );
+        let route = resources.routes.iter().next().expect("the route");
+        assert_eq!((route.value.uris[0].as_str(), route.modified), ("/a", 1));
+    }
+}
