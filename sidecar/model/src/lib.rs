@@ -1,1 +1,48 @@
-//! The immutable runtime snapshot that the request path reads: listeners, filter chains, clusters.
+//! The immutable runtime snapshot that the request path reads: listeners,
+//! filter chains, routes, clusters.
+//!
+//! Everything here is compiled and validated before it arrives; nothing names
+//! a protobuf type and nothing does I/O. What changes on its own (a route
+//! table, a certificate, a cluster's endpoints) sits behind a [`Slot`], so that
+//! a change of one swaps one pointer and not the world.
+
+mod action;
+mod chain;
+mod cluster;
+mod endpoint;
+mod headers;
+mod listener;
+mod manager;
+mod options;
+mod slot;
+mod snapshot;
+mod tcp;
+
+pub use action::{
+    ClusterChoice, DirectResponse, Forward, HashPolicy, HashSource, HostRewrite, Mirror,
+    PathRewrite, Redirect, RetryOn, RetryPolicy, Route, RouteAction, Routes, VirtualHost,
+    WeightedCluster, WeightedClusters,
+};
+pub use chain::{
+    ChainConflict, ChainKey, ChainMatch, FilterChain, FilterChainTable, Terminal,
+    TransportProtocol, TransportSocket,
+};
+pub use cluster::{
+    CircuitBreakers, Cluster, ClusterHandle, ClusterSlot, Discovery, DnsFamily, DnsHost,
+    DnsSettings, LoadBalancing, ProtocolChoice, SocketMatch, Thresholds, UpstreamSocket,
+};
+pub use endpoint::{
+    Endpoint, EndpointAddress, EndpointSet, Health, Locality, Priority, TransportChoice,
+};
+pub use headers::{AppendAction, HeaderMutations, HeaderSet, HeaderTemplate, TemplatePart};
+pub use listener::{
+    ListenAddress, Listener, ListenerFilter, ListenerFilterKind, PortPredicate, TrafficDirection,
+};
+pub use manager::{
+    Codec, EscapedSlashes, ForwardClientCert, ForwardClientCertMode, HttpConnectionManager,
+    HttpFilterEntry, RouteSource, ServerHeader, Underscores, XffSettings,
+};
+pub use options::{Http1Options, Http2Options, KeepalivePings, TcpKeepalive};
+pub use slot::{NamedSlot, Slot};
+pub use snapshot::{HandOff, Snapshot, SnapshotPublisher, SnapshotWatch};
+pub use tcp::TcpProxy;

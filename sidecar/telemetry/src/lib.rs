@@ -4,10 +4,12 @@
 //! adds the cells up. Names are resolved to handles when configuration is
 //! compiled, never while a request is served.
 
+mod access_log;
 mod flags;
 mod groups;
 mod stats;
 
+pub use access_log::{AccessLog, LogRecord};
 pub use flags::{ResponseFlag, ResponseFlags};
 pub use groups::{ClusterStats, HttpStats, ListenerStats, TcpStats};
 pub use stats::{BUCKETS, Counter, Gauge, Histogram, Metric, MetricName, Registry, Scope};

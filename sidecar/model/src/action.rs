@@ -1,0 +1,339 @@
+//! What a route leads to.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderName, StatusCode};
+use regex::Regex;
+use smallvec::SmallVec;
+use weft_filter_api::RouteFilterConfig;
+use weft_route::{Fraction, HeaderMatcher, RouteTable};
+
+use crate::{ClusterSlot, HeaderMutations};
+
+/// A compiled `RouteConfiguration`.
+#[derive(Debug)]
+pub struct Routes {
+    /// `name`
+    pub name: Arc<str>,
+    /// The virtual hosts and their routes.
+    pub table: RouteTable<VirtualHost, Arc<Route>>,
+    /// Applied to requests last (`most_specific_header_mutations_wins: false`) and to responses.
+    pub request_headers: HeaderMutations,
+    /// `response_headers_to_add`, `…_to_remove`
+    pub response_headers: HeaderMutations,
+    /// Whether the route's own headers win over those of host and table.
+    pub most_specific_wins: bool,
+}
+
+/// A compiled `VirtualHost`.
+#[derive(Debug)]
+pub struct VirtualHost {
+    /// `name`
+    pub name: Arc<str>,
+    /// `require_tls`: `Some(false)` external requests only, `Some(true)` all; redirected to https.
+    pub require_tls: Option<bool>,
+    /// `request_headers_to_add`, `…_to_remove`
+    pub request_headers: HeaderMutations,
+    /// `response_headers_to_add`, `…_to_remove`
+    pub response_headers: HeaderMutations,
+    /// `include_request_attempt_count`: `x-envoy-attempt-count` upstream.
+    pub attempt_count_upstream: bool,
+    /// `include_attempt_count_in_response`
+    pub attempt_count_downstream: bool,
+}
+
+/// A compiled `Route`.
+#[derive(Debug)]
+pub struct Route {
+    /// `name`
+    pub name: Option<Arc<str>>,
+    /// What is done.
+    pub action: RouteAction,
+    /// `request_headers_to_add`, `…_to_remove`
+    pub request_headers: HeaderMutations,
+    /// `response_headers_to_add`, `…_to_remove`
+    pub response_headers: HeaderMutations,
+    /// `typed_per_filter_config` of route and virtual host, the route's winning; by filter name.
+    pub filters: Vec<(Arc<str>, RouteFilterConfig)>,
+}
+
+impl Route {
+    /// The configuration of the filter `name` on this route.
+    #[must_use]
+    pub fn filter(&self, name: &str) -> Option<&RouteFilterConfig> {
+        self.filters.iter().find(|(filter, _)| &**filter == name).map(|(_, config)| config)
+    }
+}
+
+/// What is done with a request.
+#[derive(Debug)]
+pub enum RouteAction {
+    /// `route`
+    Forward(Box<Forward>),
+    /// `redirect`
+    Redirect(Box<Redirect>),
+    /// `direct_response`
+    Direct(DirectResponse),
+}
+
+/// `RouteAction`, compiled.
+#[derive(Debug)]
+pub struct Forward {
+    /// Where to.
+    pub clusters: ClusterChoice,
+    /// `cluster_not_found_response_code` (default 503)
+    pub cluster_not_found: StatusCode,
+    /// `prefix_rewrite` or `regex_rewrite`
+    pub path: PathRewrite,
+    /// `host_rewrite_literal`, `auto_host_rewrite`, …
+    pub host: HostRewrite,
+    /// `append_x_forwarded_host`
+    pub append_x_forwarded_host: bool,
+    /// `timeout` (default 15 s); `None`: no limit.
+    pub timeout: Option<Duration>,
+    /// `idle_timeout`; `None`: the connection manager's.
+    pub idle_timeout: Option<Option<Duration>>,
+    /// `max_stream_duration.max_stream_duration`
+    pub max_stream_duration: Option<Duration>,
+    /// `max_stream_duration.grpc_timeout_header_max` or `max_grpc_timeout`: `grpc-timeout` is obeyed
+    /// up to this (zero: without limit).
+    pub grpc_timeout_max: Option<Duration>,
+    /// `retry_policy`
+    pub retry: Option<Arc<RetryPolicy>>,
+    /// `request_mirror_policies`
+    pub mirrors: Vec<Mirror>,
+    /// `hash_policy`
+    pub hash: Vec<HashPolicy>,
+    /// `upgrade_configs`: on or off by upper-case type, over the connection manager's.
+    pub upgrades: Vec<(String, bool)>,
+    /// `priority`: `HIGH`.
+    pub high_priority: bool,
+}
+
+/// One cluster or several.
+#[derive(Debug)]
+pub enum ClusterChoice {
+    /// `cluster`
+    One(ClusterSlot),
+    /// `weighted_clusters`
+    Weighted(WeightedClusters),
+    /// `cluster_header`: the name stands in this header; resolved through the snapshot.
+    Header(HeaderName),
+}
+
+/// `WeightedCluster`
+#[derive(Debug)]
+pub struct WeightedClusters {
+    /// The clusters; weights of zero are left out.
+    pub clusters: Vec<WeightedCluster>,
+    /// The sum of the weights.
+    pub total: u32,
+}
+
+impl WeightedClusters {
+    /// The cluster for a random number.
+    #[must_use]
+    pub fn choose(&self, random: u64) -> Option<&WeightedCluster> {
+        let mut at = random % u64::from(self.total.max(1));
+        self.clusters.iter().find(|cluster| {
+            let weight = u64::from(cluster.weight);
+            let found = at < weight;
+            at = at.saturating_sub(weight);
+            found
+        })
+    }
+}
+
+/// `WeightedCluster.ClusterWeight`
+#[derive(Debug)]
+pub struct WeightedCluster {
+    /// The cluster.
+    pub cluster: ClusterSlot,
+    /// `weight`
+    pub weight: u32,
+    /// `request_headers_to_add`, `…_to_remove`
+    pub request_headers: HeaderMutations,
+    /// `response_headers_to_add`, `…_to_remove`
+    pub response_headers: HeaderMutations,
+    /// `host_rewrite_literal`
+    pub host_rewrite: Option<String>,
+}
+
+/// How the path is changed.
+#[derive(Clone, Debug)]
+pub enum PathRewrite {
+    /// Not at all.
+    Keep,
+    /// `prefix_rewrite`: this many bytes at the beginning are replaced (for an exact or regex match: the whole path).
+    Prefix {
+        /// Length of the matched part; `None`: the whole path.
+        matched: Option<usize>,
+        /// The replacement.
+        with: String,
+    },
+    /// `regex_rewrite`: every match is replaced; `\1` has become `${1}`.
+    Regex {
+        /// The expression.
+        pattern: Regex,
+        /// The replacement.
+        substitution: String,
+    },
+}
+
+/// How the host is changed.
+#[derive(Clone, Debug)]
+pub enum HostRewrite {
+    /// Not at all.
+    Keep,
+    /// `host_rewrite_literal`
+    Literal(String),
+    /// `auto_host_rewrite`: the endpoint's host name.
+    Auto,
+    /// `host_rewrite_header`: the value of this header, if it is there.
+    Header(HeaderName),
+    /// `host_rewrite_path_regex`: from the path.
+    PathRegex {
+        /// The expression.
+        pattern: Regex,
+        /// The replacement.
+        substitution: String,
+    },
+}
+
+/// `RedirectAction`
+#[derive(Debug)]
+pub struct Redirect {
+    /// `scheme_redirect` or `https_redirect`
+    pub scheme: Option<String>,
+    /// `host_redirect`
+    pub host: Option<String>,
+    /// `port_redirect`
+    pub port: Option<u16>,
+    /// `path_redirect` (a query in it replaces the request's), `prefix_rewrite` or `regex_rewrite`
+    pub path: PathRewrite,
+    /// `response_code` (default 301)
+    pub status: StatusCode,
+    /// `strip_query`
+    pub strip_query: bool,
+}
+
+/// `DirectResponseAction`
+#[derive(Debug)]
+pub struct DirectResponse {
+    /// `status`
+    pub status: StatusCode,
+    /// `body`
+    pub body: Bytes,
+}
+
+/// `RequestMirrorPolicy`
+#[derive(Debug)]
+pub struct Mirror {
+    /// The cluster.
+    pub cluster: ClusterSlot,
+    /// `runtime_fraction`; `None`: all.
+    pub fraction: Option<Fraction>,
+    /// Unless set, `-shadow` is appended to the host (`disable_shadow_host_suffix_append`).
+    pub keep_host: bool,
+}
+
+/// One `HashPolicy`; the hashes of all that apply are combined.
+#[derive(Debug)]
+pub struct HashPolicy {
+    /// What is hashed.
+    pub source: HashSource,
+    /// `terminal`: later ones are left out if this gave a hash.
+    pub terminal: bool,
+}
+
+/// What is hashed.
+#[derive(Debug)]
+pub enum HashSource {
+    /// `header`
+    Header(HeaderName),
+    /// `cookie`
+    Cookie {
+        /// `name`
+        name: String,
+        /// `ttl`: a missing cookie is made with this life time (zero: a session cookie).
+        ttl: Option<Duration>,
+        /// `path`
+        path: Option<String>,
+    },
+    /// `connection_properties.source_ip`
+    SourceIp,
+    /// `query_parameter`
+    Query(String),
+}
+
+/// The words of `retry_on` as bits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RetryOn(pub u32);
+
+impl RetryOn {
+    /// `5xx`
+    pub const SERVER_ERROR: u32 = 1;
+    /// `gateway-error`
+    pub const GATEWAY_ERROR: u32 = 1 << 1;
+    /// `reset`
+    pub const RESET: u32 = 1 << 2;
+    /// `connect-failure`
+    pub const CONNECT_FAILURE: u32 = 1 << 3;
+    /// `refused-stream`
+    pub const REFUSED_STREAM: u32 = 1 << 4;
+    /// `retriable-4xx`
+    pub const RETRIABLE_4XX: u32 = 1 << 5;
+    /// `retriable-status-codes`
+    pub const STATUS_CODES: u32 = 1 << 6;
+    /// `retriable-headers`
+    pub const HEADERS: u32 = 1 << 7;
+    /// `reset-before-request`
+    pub const RESET_BEFORE_REQUEST: u32 = 1 << 8;
+    /// `envoy-ratelimited`
+    pub const RATE_LIMITED: u32 = 1 << 9;
+    /// gRPC `cancelled`
+    pub const GRPC_CANCELLED: u32 = 1 << 10;
+    /// gRPC `deadline-exceeded`
+    pub const GRPC_DEADLINE: u32 = 1 << 11;
+    /// gRPC `internal`
+    pub const GRPC_INTERNAL: u32 = 1 << 12;
+    /// gRPC `resource-exhausted`
+    pub const GRPC_EXHAUSTED: u32 = 1 << 13;
+    /// gRPC `unavailable`
+    pub const GRPC_UNAVAILABLE: u32 = 1 << 14;
+    /// `http3-post-connect-failure`; accepted, without effect.
+    pub const HTTP3: u32 = 1 << 15;
+
+    /// Whether any of these bits is set.
+    #[must_use]
+    pub fn any(self, bits: u32) -> bool {
+        self.0 & bits != 0
+    }
+}
+
+/// `RetryPolicy`
+#[derive(Debug)]
+pub struct RetryPolicy {
+    /// `retry_on`
+    pub on: RetryOn,
+    /// `num_retries` (default 1)
+    pub retries: u32,
+    /// `per_try_timeout`
+    pub per_try_timeout: Option<Duration>,
+    /// `per_try_idle_timeout`
+    pub per_try_idle_timeout: Option<Duration>,
+    /// `retriable_status_codes`
+    pub status_codes: SmallVec<[u16; 4]>,
+    /// `retriable_headers`
+    pub headers: Vec<HeaderMatcher>,
+    /// `retry_back_off.base_interval` (default 25 ms)
+    pub base_interval: Duration,
+    /// `retry_back_off.max_interval` (default ten times the base)
+    pub max_interval: Duration,
+    /// `retry_host_predicate: previous_hosts`: a try avoids the hosts of earlier ones.
+    pub avoid_previous_hosts: bool,
+    /// `host_selection_retry_max_attempts`
+    pub host_attempts: u32,
+}

@@ -1,0 +1,303 @@
+//! Clusters: their compiled configuration, and the handle that outlives it.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use arc_swap::{ArcSwap, Guard};
+use weft_telemetry::{ClusterStats, Registry};
+use weft_tls::ClientTls;
+
+use crate::{
+    EndpointSet, Http1Options, Http2Options, NamedSlot, Slot, TcpKeepalive, TransportChoice,
+};
+
+/// A place for the cluster of a name: a route may name a cluster that is not there yet.
+pub type ClusterSlot = NamedSlot<ClusterHandle>;
+
+static NEXT_ID: AtomicU32 = AtomicU32::new(0);
+
+/// A cluster for as long as one of its name exists: configuration and
+/// endpoints are swapped inside, statistics and identity stay.
+#[derive(Debug)]
+pub struct ClusterHandle {
+    id: u32,
+    name: Arc<str>,
+    config: ArcSwap<Cluster>,
+    endpoints: ArcSwap<EndpointSet>,
+    registry: Registry,
+    stats: OnceLock<Box<ClusterStats>>,
+}
+
+impl ClusterHandle {
+    /// A handle with this configuration and endpoints; its statistics are made at first use.
+    #[must_use]
+    pub fn new(cluster: Arc<Cluster>, endpoints: Arc<EndpointSet>, registry: Registry) -> Self {
+        Self {
+            id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
+            name: Arc::clone(&cluster.name),
+            config: ArcSwap::new(cluster),
+            endpoints: ArcSwap::new(endpoints),
+            registry,
+            stats: OnceLock::new(),
+        }
+    }
+
+    /// A small number that no other handle of this process has; workers index their own state by it.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.id
+    }
+
+    /// The cluster's name.
+    #[must_use]
+    pub fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    /// The configuration at the moment.
+    #[must_use]
+    pub fn config(&self) -> Guard<Arc<Cluster>> {
+        self.config.load()
+    }
+
+    /// Replaces the configuration.
+    pub fn set_config(&self, cluster: Arc<Cluster>) {
+        self.config.store(cluster);
+    }
+
+    /// The endpoints at the moment.
+    #[must_use]
+    pub fn endpoints(&self) -> Guard<Arc<EndpointSet>> {
+        self.endpoints.load()
+    }
+
+    /// Replaces the endpoints.
+    pub fn set_endpoints(&self, endpoints: Arc<EndpointSet>) {
+        self.endpoints.store(endpoints);
+    }
+
+    /// The statistics.
+    pub fn stats(&self) -> &ClusterStats {
+        self.stats
+            .get_or_init(|| Box::new(ClusterStats::new(&self.registry, &self.config().stat_name)))
+    }
+}
+
+/// A cluster's configuration (`cluster.v3.Cluster`), defaults filled in.
+#[derive(Debug)]
+pub struct Cluster {
+    /// `name`
+    pub name: Arc<str>,
+    /// `alt_stat_name`, or the name.
+    pub stat_name: Arc<str>,
+    /// How its endpoints become known.
+    pub discovery: Discovery,
+    /// `connect_timeout` (default 5 s)
+    pub connect_timeout: Duration,
+    /// `lb_policy` and its options.
+    pub load_balancing: LoadBalancing,
+    /// `common_lb_config.healthy_panic_threshold`, per cent (default 50).
+    pub panic_threshold: f64,
+    /// Which protocol is spoken upstream.
+    pub protocol: ProtocolChoice,
+    /// HTTP/1 options.
+    pub http1: Http1Options,
+    /// HTTP/2 options.
+    pub http2: Http2Options,
+    /// `common_http_protocol_options.idle_timeout` (default 1 h); `None`: never.
+    pub idle_timeout: Option<Duration>,
+    /// `common_http_protocol_options.max_requests_per_connection`
+    pub max_requests_per_connection: Option<u32>,
+    /// `common_http_protocol_options.max_connection_duration`
+    pub max_connection_duration: Option<Duration>,
+    /// `transport_socket_matches`, first match first.
+    pub sockets: Vec<SocketMatch>,
+    /// `transport_socket`, for endpoints that match none.
+    pub default_socket: UpstreamSocket,
+    /// `circuit_breakers`
+    pub breakers: CircuitBreakers,
+    /// `upstream_bind_config.source_address`, one for each address family at most.
+    pub bind: Vec<IpAddr>,
+    /// `upstream_connection_options.tcp_keepalive`
+    pub tcp_keepalive: Option<TcpKeepalive>,
+    /// `per_connection_buffer_limit_bytes` (default 1 MiB)
+    pub buffer_limit: u32,
+    /// `auto_sni`: the SNI is the request's host.
+    pub auto_sni: bool,
+}
+
+impl Cluster {
+    /// The transport socket that `choice` stands for.
+    #[must_use]
+    pub fn socket(&self, choice: TransportChoice) -> &UpstreamSocket {
+        let matched = choice.0.and_then(|index| self.sockets.get(usize::from(index)));
+        matched.map_or(&self.default_socket, |socket| &socket.socket)
+    }
+
+    /// The first transport socket whose labels `labels` contains.
+    #[must_use]
+    pub fn choose_socket(&self, labels: &BTreeMap<String, String>) -> TransportChoice {
+        let fits = |socket: &SocketMatch| {
+            socket.labels.iter().all(|(key, value)| labels.get(key) == Some(value))
+        };
+        let index = self.sockets.iter().position(fits);
+        TransportChoice(index.and_then(|index| u16::try_from(index).ok()))
+    }
+}
+
+/// How a cluster's endpoints become known (`Cluster.type`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Discovery {
+    /// `STATIC`
+    Static,
+    /// `EDS`, by this name.
+    Eds(Arc<str>),
+    /// `STRICT_DNS`: every address of every name is an endpoint.
+    StrictDns(DnsSettings),
+    /// `LOGICAL_DNS`: one of the addresses, changed for new connections.
+    LogicalDns(DnsSettings),
+    /// `ORIGINAL_DST`: where the client wanted to go.
+    OriginalDst {
+        /// `original_dst_lb_config.upstream_port_override`
+        port: Option<u16>,
+        /// `original_dst_lb_config.http_header_name`, when `use_http_header` is set.
+        header: Option<http::HeaderName>,
+    },
+}
+
+/// The names that a DNS cluster resolves, and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DnsSettings {
+    /// The names.
+    pub hosts: Vec<DnsHost>,
+    /// `dns_refresh_rate` (default 5 s)
+    pub refresh: Duration,
+    /// `respect_dns_ttl`
+    pub respect_ttl: bool,
+    /// `dns_lookup_family`
+    pub family: DnsFamily,
+}
+
+/// One name to resolve; its addresses get these properties.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DnsHost {
+    /// The name, or an address.
+    pub name: String,
+    /// The port.
+    pub port: u16,
+    /// The endpoint's other properties; its address is a placeholder.
+    pub like: Arc<crate::Endpoint>,
+    /// The priority.
+    pub priority: u32,
+}
+
+/// `Cluster.dns_lookup_family`
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DnsFamily {
+    /// IPv6 if there is any, else IPv4.
+    #[default]
+    Auto,
+    /// IPv4 only.
+    V4Only,
+    /// IPv6 only.
+    V6Only,
+    /// IPv4 if there is any, else IPv6.
+    V4Preferred,
+    /// Both.
+    All,
+}
+
+/// `Cluster.lb_policy` and its options.
+#[derive(Clone, Debug, PartialEq)]
+pub enum LoadBalancing {
+    /// `ROUND_ROBIN`, weighted.
+    RoundRobin,
+    /// `LEAST_REQUEST`
+    LeastRequest {
+        /// `choice_count` (default 2)
+        choices: u32,
+        /// `active_request_bias` (default 1.0), where weights differ.
+        bias: f64,
+    },
+    /// `RANDOM`
+    Random,
+    /// `RING_HASH`
+    RingHash {
+        /// `minimum_ring_size` (default 1024)
+        min_size: u64,
+        /// `maximum_ring_size` (default 8 Mi)
+        max_size: u64,
+    },
+    /// `MAGLEV`
+    Maglev {
+        /// `table_size` (default 65537)
+        table_size: u64,
+    },
+    /// `CLUSTER_PROVIDED`
+    ClusterProvided,
+}
+
+/// Which protocol is spoken upstream (`HttpProtocolOptions.upstream_protocol_options`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ProtocolChoice {
+    /// HTTP/1.1; the default.
+    #[default]
+    Http1,
+    /// HTTP/2.
+    Http2,
+    /// What ALPN chose, else HTTP/1.1 (`auto_config`).
+    Auto,
+    /// What the client speaks (`use_downstream_protocol_config`).
+    Downstream,
+}
+
+/// A transport socket for endpoints with certain labels (`Cluster.transport_socket_matches`).
+#[derive(Debug)]
+pub struct SocketMatch {
+    /// `name`
+    pub name: String,
+    /// `match`; empty matches all.
+    pub labels: BTreeMap<String, String>,
+    /// The socket.
+    pub socket: UpstreamSocket,
+}
+
+/// How an endpoint is spoken to.
+#[derive(Clone, Debug)]
+pub enum UpstreamSocket {
+    /// In the clear.
+    Raw,
+    /// Over TLS; the slot is empty until the secrets are there.
+    Tls(Slot<ClientTls>),
+}
+
+/// `Cluster.circuit_breakers`
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CircuitBreakers {
+    /// For `RoutingPriority.DEFAULT`.
+    pub default: Thresholds,
+    /// For `RoutingPriority.HIGH`.
+    pub high: Thresholds,
+}
+
+/// `CircuitBreakers.Thresholds`; counted in each worker, each having its share of the limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Thresholds {
+    /// `max_connections` (default 1024)
+    pub connections: u32,
+    /// `max_pending_requests` (default 1024)
+    pub pending: u32,
+    /// `max_requests` (default 1024)
+    pub requests: u32,
+    /// `max_retries` (default 3)
+    pub retries: u32,
+}
+
+impl Default for Thresholds {
+    fn default() -> Self {
+        Self { connections: 1024, pending: 1024, requests: 1024, retries: 3 }
+    }
+}

@@ -1,0 +1,89 @@
+//! The endpoints of a cluster.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// Where an endpoint is reached.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum EndpointAddress {
+    /// TCP.
+    Socket(SocketAddr),
+    /// A Unix domain socket.
+    Pipe(PathBuf),
+}
+
+/// Health as the control plane reports it (`core.v3.HealthStatus`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Health {
+    /// `HEALTHY` or `UNKNOWN`
+    #[default]
+    Healthy,
+    /// `DEGRADED`: used when nothing better is there.
+    Degraded,
+    /// `UNHEALTHY` or `TIMEOUT`: not used.
+    Unhealthy,
+    /// `DRAINING`: no new work.
+    Draining,
+}
+
+/// `core.v3.Locality`
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Locality {
+    /// Region.
+    pub region: String,
+    /// Zone.
+    pub zone: String,
+    /// Sub-zone.
+    pub sub_zone: String,
+}
+
+/// Which of the cluster's transport sockets an endpoint is reached through:
+/// an index into [`crate::Cluster::sockets`], or the default one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct TransportChoice(pub Option<u16>);
+
+/// One endpoint; immutable. Two sets share the `Arc` of an endpoint that did not change.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    /// The address.
+    pub address: EndpointAddress,
+    /// `Endpoint.hostname`, or the DNS name that the address came from.
+    pub hostname: Option<Arc<str>>,
+    /// `load_balancing_weight`, at least 1.
+    pub weight: u32,
+    /// `health_status`
+    pub health: Health,
+    /// The locality that it stands in.
+    pub locality: Arc<Locality>,
+    /// `filter_metadata["envoy.transport_socket_match"]`, strings only.
+    pub socket_labels: BTreeMap<String, String>,
+    /// `filter_metadata["envoy.lb"]["hash_key"]`, for consistent hashing.
+    pub hash_key: Option<String>,
+    /// The transport socket, chosen by [`Self::socket_labels`] when compiled.
+    pub transport: TransportChoice,
+}
+
+/// The endpoints of one priority.
+#[derive(Clone, Debug, Default)]
+pub struct Priority {
+    /// All endpoints, whatever their health.
+    pub endpoints: Vec<Arc<Endpoint>>,
+}
+
+/// All endpoints of a cluster; replaced as a whole.
+#[derive(Clone, Debug, Default)]
+pub struct EndpointSet {
+    /// Priorities from the highest (0) down.
+    pub priorities: Vec<Priority>,
+    /// `ClusterLoadAssignment.policy.overprovisioning_factor`, per cent (Envoy's default: 140).
+    pub overprovisioning_factor: u32,
+}
+
+impl EndpointSet {
+    /// All endpoints of all priorities.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Endpoint>> {
+        self.priorities.iter().flat_map(|priority| &priority.endpoints)
+    }
+}
