@@ -110,9 +110,9 @@ impl Expr {
         match items.first() {
             None => Ok(Self::And(Vec::new())),
             Some(Value::String(word)) if Logic::parse(word).is_some() => operand(rule),
-            Some(Value::Array(_)) => Ok(Self::And(
-                items.iter().map(operand).collect::<Result<_, _>>()?,
-            )),
+            Some(Value::Array(_)) => {
+                Ok(Self::And(items.iter().map(operand).collect::<Result<_, _>>()?))
+            }
             Some(_) => Err(ExprError::NotWrapped),
         }
     }
@@ -151,10 +151,7 @@ impl Logic {
             None => (false, word.as_str()),
         };
         match word {
-            "and" => Some(Self {
-                any: false,
-                negated,
-            }),
+            "and" => Some(Self { any: false, negated }),
             "or" => Some(Self { any: true, negated }),
             _ => None,
         }
@@ -174,16 +171,8 @@ fn operand(value: &Value) -> Result<Expr, ExprError> {
         return Err(ExprError::TooShort);
     }
     let operands = items[1..].iter().map(operand).collect::<Result<_, _>>()?;
-    let expr = if logic.any {
-        Expr::Or(operands)
-    } else {
-        Expr::And(operands)
-    };
-    Ok(if logic.negated {
-        Expr::Not(Box::new(expr))
-    } else {
-        expr
-    })
+    let expr = if logic.any { Expr::Or(operands) } else { Expr::And(operands) };
+    Ok(if logic.negated { Expr::Not(Box::new(expr)) } else { expr })
 }
 
 fn comparison(variable: &str, rest: &[Value]) -> Result<Expr, ExprError> {
@@ -208,11 +197,7 @@ fn compare(variable: &str, operator: &str, value: &Value) -> Result<Expr, ExprEr
     if operator == Operator::In && !value.is_array() {
         return Err(ExprError::Invalid);
     }
-    Ok(Expr::Compare {
-        variable: variable.to_owned(),
-        operator,
-        value: value.clone(),
-    })
+    Ok(Expr::Compare { variable: variable.to_owned(), operator, value: value.clone() })
 }
 
 fn check_networks(value: &Value) -> Result<(), ExprError> {
@@ -225,11 +210,7 @@ fn check_networks(value: &Value) -> Result<(), ExprError> {
         Value::Array(items) => items.iter().all(is_network),
         one => is_network(one),
     };
-    if fine {
-        Ok(())
-    } else {
-        Err(ExprError::IpAddress)
-    }
+    if fine { Ok(()) } else { Err(ExprError::IpAddress) }
 }
 
 #[cfg(test)]
@@ -239,11 +220,7 @@ mod tests {
     use super::*;
 
     fn equal(variable: &str, value: Value) -> Expr {
-        Expr::Compare {
-            variable: variable.to_owned(),
-            operator: Operator::Equal,
-            value,
-        }
+        Expr::Compare { variable: variable.to_owned(), operator: Operator::Equal, value }
     }
 
     #[test]
@@ -256,15 +233,9 @@ mod tests {
 
     #[test]
     fn logic_nests_and_negates() {
-        let rule = json!([
-            "!or",
-            ["a", "==", 1],
-            ["AND", ["b", "!", "==", 2], ["c", "==", 3]]
-        ]);
-        let inner = Expr::And(vec![
-            Expr::Not(Box::new(equal("b", json!(2)))),
-            equal("c", json!(3)),
-        ]);
+        let rule = json!(["!or", ["a", "==", 1], ["AND", ["b", "!", "==", 2], ["c", "==", 3]]]);
+        let inner =
+            Expr::And(vec![Expr::Not(Box::new(equal("b", json!(2)))), equal("c", json!(3))]);
         let expected = Expr::Not(Box::new(Expr::Or(vec![equal("a", json!(1)), inner])));
         assert_eq!(Expr::compile(&rule), Ok(expected));
     }
@@ -273,18 +244,12 @@ mod tests {
     fn errors_are_apisix_s() {
         for (rule, error) in [
             (json!("a"), "rule should be wrapped inside brackets"),
-            (
-                json!(["a", "==", "b"]),
-                "rule should be wrapped inside brackets",
-            ),
+            (json!(["a", "==", "b"]), "rule should be wrapped inside brackets"),
             (json!(["OR", ["a", "==", "b"]]), "rule too short"),
             (json!([["a"]]), "invalid expression"),
             (json!([["a", "!", "=="]]), "bad 'not' expression"),
             (json!([["a", "x", "b"]]), "invalid operator 'x'"),
-            (
-                json!([["remote_addr", "ipmatch", ["1.2.3"]]]),
-                "invalid ip address",
-            ),
+            (json!([["remote_addr", "ipmatch", ["1.2.3"]]]), "invalid ip address"),
         ] {
             let message = Expr::compile(&rule).expect_err("a bad rule").to_string();
             assert_eq!(message, error, "{rule}");

@@ -144,6 +144,11 @@ impl ResourceKey {
         Self { kind, id }
     }
 
+    /// The one key of the mesh's settings.
+    pub fn mesh() -> Self {
+        Self { kind: ResourceKind::Mesh, id: ResourceId("default".into()) }
+    }
+
     /// Reads a stored key. `None` for keys that hold no resource: placeholders
     /// of directories, the id generator, kinds that Weft doesn't know.
     pub fn parse(key: &str) -> Option<Self> {
@@ -166,23 +171,14 @@ mod tests {
 
     #[test]
     fn keys_follow_the_layout_of_apisix() {
-        for key in [
-            "/apisix/routes/1",
-            "/apisix/ssls/a.b-c_d",
-            "/weft/peer_authentications/x",
-        ] {
+        for key in ["/apisix/routes/1", "/apisix/ssls/a.b-c_d", "/weft/peer_authentications/x"] {
             assert_eq!(ResourceKey::parse(key).expect("a key").to_string(), key);
         }
     }
 
     #[test]
     fn keys_without_a_resource_are_none() {
-        for key in [
-            "/apisix/routes/",
-            "/apisix/gen_id",
-            "/apisix/routes/1/2",
-            "/other/routes/1",
-        ] {
+        for key in ["/apisix/routes/", "/apisix/gen_id", "/apisix/routes/1/2", "/other/routes/1"] {
             assert_eq!(ResourceKey::parse(key), None, "{key}");
         }
     }

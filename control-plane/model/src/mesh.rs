@@ -163,26 +163,16 @@ pub fn effective_mtls<'a>(
     let mode = levels
         .iter()
         .flatten()
-        .fold(MtlsMode::Permissive, |above, item| {
-            item.value.mtls.mode.or(above)
-        });
+        .fold(MtlsMode::Permissive, |above, item| item.value.mtls.mode.or(above));
     let ports = levels[2].map(|item| &item.value.port_level_mtls);
-    let ports = ports
-        .into_iter()
-        .flatten()
-        .map(|(port, mtls)| (*port, mtls.mode.or(mode)));
-    EffectiveMtls {
-        mode,
-        ports: ports.collect(),
-    }
+    let ports = ports.into_iter().flatten().map(|(port, mtls)| (*port, mtls.mode.or(mode)));
+    EffectiveMtls { mode, ports: ports.collect() }
 }
 
 impl WorkloadSelector {
     /// Whether every label of the selector is among `labels`.
     pub fn matches(&self, labels: &Labels) -> bool {
-        self.match_labels
-            .iter()
-            .all(|(key, value)| labels.get(key) == Some(value))
+        self.match_labels.iter().all(|(key, value)| labels.get(key) == Some(value))
     }
 }
 

@@ -42,11 +42,7 @@ impl Plugins {
     #[must_use]
     pub fn over(&self, service: &Self) -> Self {
         let mut merged = service.0.clone();
-        merged.extend(
-            self.0
-                .iter()
-                .map(|(name, config)| (name.clone(), config.clone())),
-        );
+        merged.extend(self.0.iter().map(|(name, config)| (name.clone(), config.clone())));
         Self(merged)
     }
 }

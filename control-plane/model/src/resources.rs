@@ -73,6 +73,10 @@ impl<T> Collection<T> {
         self.0.is_empty()
     }
 
+    fn keys(&self, kind: ResourceKind) -> impl Iterator<Item = (ResourceKey, u64)> {
+        self.iter().map(move |item| (ResourceKey::new(kind, item.id.clone()), item.modified))
+    }
+
     fn insert(&mut self, item: Item<T>) {
         self.0.insert_mut(item.id.clone(), item);
     }
@@ -97,6 +101,8 @@ pub struct Resources {
     pub peer_authentications: Collection<PeerAuthentication>,
     /// `/weft/mesh/default`
     pub mesh: Arc<MeshConfig>,
+    /// The revision of the last change of `mesh`; 0 while it is the default.
+    pub mesh_modified: u64,
     /// The revision of the last applied change.
     pub revision: u64,
 }
@@ -115,6 +121,17 @@ pub struct Change {
 }
 
 impl Resources {
+    /// The key of everything stored with the revision of its last change.
+    pub fn keys(&self) -> impl Iterator<Item = (ResourceKey, u64)> {
+        self.routes
+            .keys(ResourceKind::Route)
+            .chain(self.services.keys(ResourceKind::Service))
+            .chain(self.upstreams.keys(ResourceKind::Upstream))
+            .chain(self.ssls.keys(ResourceKind::Ssl))
+            .chain(self.peer_authentications.keys(ResourceKind::PeerAuthentication))
+            .chain((self.mesh_modified > 0).then(|| (ResourceKey::mesh(), self.mesh_modified)))
+    }
+
     /// Applies one change.
     ///
     /// # Errors
@@ -127,17 +144,12 @@ impl Resources {
             ResourceKind::Service => put(&mut self.services, change, Service::from_json),
             ResourceKind::Upstream => put(&mut self.upstreams, change, Upstream::from_json),
             ResourceKind::Ssl => put(&mut self.ssls, change, Ssl::from_json),
-            ResourceKind::PeerAuthentication => put(
-                &mut self.peer_authentications,
-                change,
-                PeerAuthentication::from_json,
-            ),
+            ResourceKind::PeerAuthentication => {
+                put(&mut self.peer_authentications, change, PeerAuthentication::from_json)
+            }
             ResourceKind::Mesh => {
-                let mesh = change
-                    .value
-                    .as_ref()
-                    .map(MeshConfig::from_json)
-                    .transpose()?;
+                let mesh = change.value.as_ref().map(MeshConfig::from_json).transpose()?;
+                self.mesh_modified = mesh.as_ref().map_or(0, |_| change.modified);
                 self.mesh = Arc::new(mesh.unwrap_or_default());
                 Ok(())
             }
@@ -157,12 +169,7 @@ fn put<T>(
     };
     let value = Arc::new(decode(json)?);
     let (created, modified) = (change.created, change.modified);
-    collection.insert(Item {
-        id: id.clone(),
-        value,
-        created,
-        modified,
-    });
+    collection.insert(Item { id: id.clone(), value, created, modified });
     Ok(())
 }
 
@@ -174,20 +181,13 @@ mod tests {
 
     fn change(revision: u64, value: Option<Value>) -> Change {
         let key = ResourceKey::parse("/apisix/routes/1").expect("a key");
-        Change {
-            key,
-            value,
-            created: 1,
-            modified: revision,
-        }
+        Change { key, value, created: 1, modified: revision }
     }
 
     #[test]
     fn a_clone_keeps_what_it_saw() {
         let mut resources = Resources::default();
-        resources
-            .apply(&change(1, Some(json!({"uri": "/a"}))))
-            .expect("valid");
+        resources.apply(&change(1, Some(json!({"uri": "/a"})))).expect("valid");
         let before = resources.clone();
         resources.apply(&change(2, None)).expect("a deletion");
         assert_eq!((before.routes.len(), resources.routes.len()), (1, 0));
@@ -197,14 +197,8 @@ mod tests {
     #[test]
     fn an_invalid_value_leaves_the_one_before() {
         let mut resources = Resources::default();
-        resources
-            .apply(&change(1, Some(json!({"uri": "/a"}))))
-            .expect("valid");
-        assert!(
-            resources
-                .apply(&change(2, Some(json!({"uri": 1}))))
-                .is_err()
-        );
+        resources.apply(&change(1, Some(json!({"uri": "/a"})))).expect("valid");
+        assert!(resources.apply(&change(2, Some(json!({"uri": 1})))).is_err());
         let route = resources.routes.iter().next().expect("the route");
         assert_eq!((route.value.uris[0].as_str(), route.modified), ("/a", 1));
     }

@@ -182,10 +182,7 @@ impl RawRoute {
 
 /// Host names compare without regard to case.
 pub(crate) fn lower_case(hosts: Vec<String>) -> Vec<String> {
-    hosts
-        .into_iter()
-        .map(|host| host.to_ascii_lowercase())
-        .collect()
+    hosts.into_iter().map(|host| host.to_ascii_lowercase()).collect()
 }
 
 pub(crate) fn enabled() -> u8 {
@@ -198,10 +195,9 @@ fn one_or_many(
     field: &str,
 ) -> Result<Vec<String>, DecodeError> {
     match one {
-        Some(_) if !many.is_empty() => Err(DecodeError::new(
-            field,
-            format!("only one of {field} or {field}s is allowed"),
-        )),
+        Some(_) if !many.is_empty() => {
+            Err(DecodeError::new(field, format!("only one of {field} or {field}s is allowed")))
+        }
         Some(one) => Ok(vec![one]),
         None => Ok(many),
     }
@@ -224,10 +220,7 @@ mod tests {
     #[test]
     fn one_uri_and_many_are_the_same_field() {
         let one = Route::from_json(&json!({"uri": "/a*", "host": "Foo.com"})).expect("a route");
-        assert_eq!(
-            (one.uris, one.hosts),
-            (vec!["/a*".to_owned()], vec!["foo.com".to_owned()])
-        );
+        assert_eq!((one.uris, one.hosts), (vec!["/a*".to_owned()], vec!["foo.com".to_owned()]));
         let many = Route::from_json(&json!({"uris": ["/a", "/b"]})).expect("a route");
         assert_eq!(many.uris.len(), 2);
         assert!(many.enabled && many.priority == 0 && many.scope() == Scope::Everywhere);
@@ -245,9 +238,6 @@ mod tests {
     #[test]
     fn the_label_decides_the_scope() {
         let json = json!({"uri": "/", "labels": {"weft.dev/scope": "mesh"}});
-        assert_eq!(
-            Route::from_json(&json).expect("a route").scope(),
-            Scope::Mesh
-        );
+        assert_eq!(Route::from_json(&json).expect("a route").scope(), Scope::Mesh);
     }
 }

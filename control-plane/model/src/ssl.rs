@@ -49,9 +49,7 @@ pub struct CertificatePair {
 impl std::fmt::Debug for CertificatePair {
     /// Leaves the key out, so that it can't reach a log.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("CertificatePair")
-            .field("cert", &self.cert)
-            .finish_non_exhaustive()
+        f.debug_struct("CertificatePair").field("cert", &self.cert).finish_non_exhaustive()
     }
 }
 
@@ -80,9 +78,7 @@ impl Ssl {
 
 impl<'de> Deserialize<'de> for Ssl {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        RawSsl::deserialize(deserializer)?
-            .compile()
-            .map_err(de::Error::custom)
+        RawSsl::deserialize(deserializer)?.compile().map_err(de::Error::custom)
     }
 }
 
@@ -111,10 +107,7 @@ struct RawSsl {
 impl RawSsl {
     fn compile(self) -> Result<Ssl, DecodeError> {
         if self.certs.len() != self.keys.len() {
-            return Err(DecodeError::new(
-                "certs",
-                "mismatched number of certs and keys",
-            ));
+            return Err(DecodeError::new("certs", "mismatched number of certs and keys"));
         }
         let further = self.certs.into_iter().zip(self.keys);
         let certificates = std::iter::once((self.cert, self.key)).chain(further);
@@ -122,12 +115,8 @@ impl RawSsl {
         Ok(Ssl {
             labels: self.labels,
             kind: self.kind,
-            snis: snis
-                .map(|sni| sni.trim_end_matches('.').to_ascii_lowercase())
-                .collect(),
-            certificates: certificates
-                .map(|(cert, key)| CertificatePair { cert, key })
-                .collect(),
+            snis: snis.map(|sni| sni.trim_end_matches('.').to_ascii_lowercase()).collect(),
+            certificates: certificates.map(|(cert, key)| CertificatePair { cert, key }).collect(),
             client: self.client,
             enabled: self.status == 1,
             ssl_protocols: self.ssl_protocols,
@@ -151,10 +140,7 @@ mod tests {
             json!({"cert": "c", "key": "k", "snis": ["A.com."], "certs": ["d"], "keys": ["l"]});
         let ssl = Ssl::from_json(&json).expect("an ssl");
         assert_eq!(ssl.snis, ["a.com"]);
-        assert_eq!(
-            (ssl.certificates.len(), ssl.certificates[1].key.as_str()),
-            (2, "l")
-        );
+        assert_eq!((ssl.certificates.len(), ssl.certificates[1].key.as_str()), (2, "l"));
         assert!(!format!("{ssl:?}").contains("\"k\""));
     }
 

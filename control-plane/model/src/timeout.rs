@@ -22,11 +22,7 @@ impl Default for Timeout {
     /// What APISIX does without any `timeout`: 60 seconds each.
     fn default() -> Self {
         let minute = Duration::from_secs(60);
-        Self {
-            connect: minute,
-            send: minute,
-            read: minute,
-        }
+        Self { connect: minute, send: minute, read: minute }
     }
 }
 

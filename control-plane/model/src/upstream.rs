@@ -147,10 +147,7 @@ pub struct KeepalivePool {
     #[serde(default = "KeepalivePool::default_size")]
     pub size: u32,
     /// `idle_timeout`.
-    #[serde(
-        default = "KeepalivePool::default_idle_timeout",
-        deserialize_with = "seconds"
-    )]
+    #[serde(default = "KeepalivePool::default_idle_timeout", deserialize_with = "seconds")]
     pub idle_timeout: Duration,
     /// `requests`: the most requests on one connection.
     #[serde(default = "KeepalivePool::default_requests")]
@@ -209,9 +206,7 @@ impl Upstream {
 
 impl<'de> Deserialize<'de> for Upstream {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        RawUpstream::deserialize(deserializer)?
-            .compile()
-            .map_err(de::Error::custom)
+        RawUpstream::deserialize(deserializer)?.compile().map_err(de::Error::custom)
     }
 }
 
@@ -259,11 +254,7 @@ impl RawUpstream {
             (Some(nodes), None, None) => Targets::Nodes(nodes),
             (None, Some(service_name), Some(registry)) => {
                 let args = self.discovery_args;
-                Targets::Discovery(Discovery {
-                    registry,
-                    service_name,
-                    args,
-                })
+                Targets::Discovery(Discovery { registry, service_name, args })
             }
             _ => {
                 let reason = "either nodes or service_name and discovery_type are required";
@@ -300,10 +291,7 @@ impl RawTls {
                 return Err(DecodeError::new("tls", reason));
             }
         };
-        Ok(UpstreamTls {
-            client,
-            verify: self.verify,
-        })
+        Ok(UpstreamTls { client, verify: self.verify })
     }
 }
 
@@ -333,10 +321,7 @@ fn hash(hash_on: &str, key: Option<String>) -> Result<HashOn, DecodeError> {
         "cookie" => HashOn::Cookie(key),
         "vars_combinations" => HashOn::Combination(key),
         other => {
-            return Err(DecodeError::new(
-                "hash_on",
-                format!("unknown value {other:?}"),
-            ));
+            return Err(DecodeError::new("hash_on", format!("unknown value {other:?}")));
         }
     })
 }
@@ -351,10 +336,7 @@ fn pass_host(mode: Option<&str>, host: Option<String>) -> Result<PassHost, Decod
             return Err(DecodeError::new("upstream_host", reason));
         }
         (other, _) => {
-            return Err(DecodeError::new(
-                "pass_host",
-                format!("unknown value {other:?}"),
-            ));
+            return Err(DecodeError::new("pass_host", format!("unknown value {other:?}")));
         }
     })
 }

@@ -71,23 +71,15 @@ impl<'de> Deserialize<'de> for WeightedUpstream {
             (Some(id), None) => WeightedTarget::Reference(id),
             (None, Some(upstream)) => WeightedTarget::Inline(upstream),
             (Some(_), Some(_)) => {
-                return Err(de::Error::custom(
-                    "only one of upstream_id and upstream is allowed",
-                ));
+                return Err(de::Error::custom("only one of upstream_id and upstream is allowed"));
             }
         };
-        Ok(Self {
-            target,
-            weight: raw.weight.unwrap_or(1),
-        })
+        Ok(Self { target, weight: raw.weight.unwrap_or(1) })
     }
 }
 
 fn own_only() -> Vec<WeightedUpstream> {
-    vec![WeightedUpstream {
-        target: WeightedTarget::Own,
-        weight: 1,
-    }]
+    vec![WeightedUpstream { target: WeightedTarget::Own, weight: 1 }]
 }
 
 #[cfg(test)]
@@ -112,21 +104,14 @@ mod tests {
         let split = split.expect("valid").expect("present");
         let rule = &split.rules[0];
         assert_eq!(rule.matches.len(), 2);
-        let weights: Vec<_> = rule
-            .weighted_upstreams
-            .iter()
-            .map(|share| share.weight)
-            .collect();
+        let weights: Vec<_> = rule.weighted_upstreams.iter().map(|share| share.weight).collect();
         assert_eq!(weights, [10, 90, 1]);
         assert_eq!(rule.weighted_upstreams[1].target, WeightedTarget::Own);
     }
 
     #[test]
     fn a_disabled_plugin_is_absent() {
-        assert_eq!(
-            view(json!({"traffic-split": {"_meta": {"disable": true}}})),
-            Ok(None)
-        );
+        assert_eq!(view(json!({"traffic-split": {"_meta": {"disable": true}}})), Ok(None));
     }
 
     #[test]

@@ -27,10 +27,9 @@ pub(super) fn either_form<'de, D: Deserializer<'de>>(
     let weight = "`nodes` as a map of \"host:port\" to a weight or an array of nodes";
     let nodes = match Option::<Raw>::deserialize(deserializer) {
         Ok(None) => return Ok(None),
-        Ok(Some(Raw::Map(map))) => map
-            .into_iter()
-            .map(|(key, weight)| from_entry(&key, weight))
-            .collect(),
+        Ok(Some(Raw::Map(map))) => {
+            map.into_iter().map(|(key, weight)| from_entry(&key, weight)).collect()
+        }
         Ok(Some(Raw::Array(items))) => items.into_iter().map(from_object).collect(),
         Err(error) => Err(format!("expected {weight}: {error}")),
     };
@@ -57,13 +56,7 @@ struct RawNode {
 fn from_entry(key: &str, weight: u32) -> Result<Node, String> {
     let (host, port) = split_port(key)?;
     let host = unbracket(host)?;
-    Ok(Node {
-        host,
-        port,
-        weight,
-        priority: 0,
-        metadata: Map::new(),
-    })
+    Ok(Node { host, port, weight, priority: 0, metadata: Map::new() })
 }
 
 fn from_object(raw: RawNode) -> Result<Node, String> {
@@ -72,13 +65,7 @@ fn from_object(raw: RawNode) -> Result<Node, String> {
         return Err("invalid port 0".to_owned());
     }
     let metadata = raw.metadata.unwrap_or_default();
-    Ok(Node {
-        host,
-        port: raw.port,
-        weight: raw.weight,
-        priority: raw.priority,
-        metadata,
-    })
+    Ok(Node { host, port: raw.port, weight: raw.weight, priority: raw.priority, metadata })
 }
 
 /// `host`, `host:port`, `[v6]`, `[v6]:port`.
@@ -95,9 +82,7 @@ fn split_port(key: &str) -> Result<(&str, Option<u16>), String> {
 }
 
 fn unbracket(host: &str) -> Result<String, String> {
-    let inner = host
-        .strip_prefix('[')
-        .and_then(|rest| rest.strip_suffix(']'));
+    let inner = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
     match inner {
         Some(address) => Ok(address.to_owned()),
         None if host.contains(':') => Err(format!("IPv6 address {host} must stand in brackets")),

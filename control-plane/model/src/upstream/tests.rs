@@ -23,20 +23,11 @@ fn both_forms_of_nodes_are_one() {
 fn defaults_are_apisix_s() {
     let plain = upstream(&json!({"nodes": {}}));
     assert_eq!(plain.algorithm, Algorithm::RoundRobin);
-    assert_eq!(
-        (plain.scheme, plain.pass_host),
-        (Scheme::Http, PassHost::Pass)
-    );
-    assert_eq!(
-        (plain.retries, plain.retry_timeout, plain.timeout),
-        (None, None, None)
-    );
+    assert_eq!((plain.scheme, plain.pass_host), (Scheme::Http, PassHost::Pass));
+    assert_eq!((plain.retries, plain.retry_timeout, plain.timeout), (None, None, None));
     let pool = upstream(&json!({"nodes": [], "keepalive_pool": {}})).keepalive_pool;
     let pool = pool.expect("a pool");
-    assert_eq!(
-        (pool.size, pool.idle_timeout.as_secs(), pool.requests),
-        (320, 60, 1000)
-    );
+    assert_eq!((pool.size, pool.idle_timeout.as_secs(), pool.requests), (320, 60, 1000));
 }
 
 #[test]
@@ -45,10 +36,7 @@ fn a_registry_names_the_nodes() {
     let Targets::Discovery(discovery) = upstream(&json).targets else {
         panic!("no discovery");
     };
-    assert_eq!(
-        (discovery.registry.as_str(), discovery.service_name.as_str()),
-        ("mesh", "s")
-    );
+    assert_eq!((discovery.registry.as_str(), discovery.service_name.as_str()), ("mesh", "s"));
     assert_eq!(discovery.args["a"], 1);
 }
 
@@ -62,10 +50,7 @@ fn hashing_knows_its_five_sources() {
         ("vars_combinations", HashOn::Combination("k".into())),
     ] {
         let json = json!({"nodes": {}, "type": "chash", "hash_on": hash_on, "key": "k"});
-        assert_eq!(
-            upstream(&json).algorithm,
-            Algorithm::ConsistentHash(expected)
-        );
+        assert_eq!(upstream(&json).algorithm, Algorithm::ConsistentHash(expected));
     }
 }
 
@@ -76,14 +61,8 @@ fn wrong_upstreams_are_refused_with_the_reason() {
         (json!({"nodes": {"a:65536": 1}}), "invalid port 65536"),
         (json!({"nodes": [{"host": "::1", "weight": 1}]}), "brackets"),
         (json!({"nodes": {}, "type": "chash"}), "missing key"),
-        (
-            json!({"nodes": {}, "pass_host": "rewrite"}),
-            "upstream_host",
-        ),
-        (
-            json!({"nodes": {}, "timeout": {"connect": 0, "send": 1, "read": 1}}),
-            "more than 0",
-        ),
+        (json!({"nodes": {}, "pass_host": "rewrite"}), "upstream_host"),
+        (json!({"nodes": {}, "timeout": {"connect": 0, "send": 1, "read": 1}}), "more than 0"),
     ] {
         let error = Upstream::from_json(&json).expect_err("a wrong upstream");
         assert!(error.to_string().contains(reason), "{json}: {error}");
