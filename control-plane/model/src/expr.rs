@@ -109,10 +109,8 @@ impl Expr {
         let items = rule.as_array().ok_or(ExprError::NotWrapped)?;
         match items.first() {
             None => Ok(Self::And(Vec::new())),
-            Some(Value::String(word)) if Logic::parse(word).is_some() => operand(rule),
-            Some(Value::Array(_)) => {
-                Ok(Self::And(items.iter().map(operand).collect::<Result<_, _>>()?))
-            }
+            Some(Value::String(word)) if Logic::parse(word).is_none() => Err(ExprError::NotWrapped),
+            Some(Value::String(_) | Value::Array(_)) => operand(rule),
             Some(_) => Err(ExprError::NotWrapped),
         }
     }
@@ -158,11 +156,14 @@ impl Logic {
     }
 }
 
-/// A logical expression or a comparison.
+/// A logical expression, a list that must hold as a whole, or a comparison.
 fn operand(value: &Value) -> Result<Expr, ExprError> {
     let items = value.as_array().ok_or(ExprError::NotWrapped)?;
-    let Some(Value::String(first)) = items.first() else {
-        return Err(ExprError::Invalid);
+    let first = match items.first() {
+        None => return Err(ExprError::TooShort),
+        Some(Value::Array(_)) => return operands(items).map(Expr::And),
+        Some(Value::String(first)) => first,
+        Some(_) => return Err(ExprError::Invalid),
     };
     let Some(logic) = Logic::parse(first) else {
         return comparison(first, &items[1..]);
@@ -170,19 +171,23 @@ fn operand(value: &Value) -> Result<Expr, ExprError> {
     if items.len() < 3 {
         return Err(ExprError::TooShort);
     }
-    let operands = items[1..].iter().map(operand).collect::<Result<_, _>>()?;
+    let operands = operands(&items[1..])?;
     let expr = if logic.any { Expr::Or(operands) } else { Expr::And(operands) };
     Ok(if logic.negated { Expr::Not(Box::new(expr)) } else { expr })
+}
+
+fn operands(items: &[Value]) -> Result<Vec<Expr>, ExprError> {
+    items.iter().map(operand).collect()
 }
 
 fn comparison(variable: &str, rest: &[Value]) -> Result<Expr, ExprError> {
     match rest {
         [value] => compare(variable, "==", value),
-        [Value::String(operator), value] if operator != "!" => compare(variable, operator, value),
+        [Value::String(operator), value] => compare(variable, operator, value),
         [Value::String(not), Value::String(operator), value] if not == "!" => {
             Ok(Expr::Not(Box::new(compare(variable, operator, value)?)))
         }
-        [Value::String(not), ..] if not == "!" => Err(ExprError::BadNot),
+        [_, _, _] => Err(ExprError::BadNot),
         [other, _] => Err(ExprError::Operator(other.to_string())),
         _ => Err(ExprError::Invalid),
     }
@@ -193,9 +198,6 @@ fn compare(variable: &str, operator: &str, value: &Value) -> Result<Expr, ExprEr
         Operator::parse(operator).ok_or_else(|| ExprError::Operator(operator.to_owned()))?;
     if operator == Operator::IpMatch {
         check_networks(value)?;
-    }
-    if operator == Operator::In && !value.is_array() {
-        return Err(ExprError::Invalid);
     }
     Ok(Expr::Compare { variable: variable.to_owned(), operator, value: value.clone() })
 }
@@ -247,7 +249,9 @@ mod tests {
             (json!(["a", "==", "b"]), "rule should be wrapped inside brackets"),
             (json!(["OR", ["a", "==", "b"]]), "rule too short"),
             (json!([["a"]]), "invalid expression"),
-            (json!([["a", "!", "=="]]), "bad 'not' expression"),
+            (json!([["a", "x", "==", "b"]]), "bad 'not' expression"),
+            (json!([["a", "!", "=="]]), "invalid operator '!'"),
+            (json!([[]]), "rule too short"),
             (json!([["a", "x", "b"]]), "invalid operator 'x'"),
             (json!([["remote_addr", "ipmatch", ["1.2.3"]]]), "invalid ip address"),
         ] {

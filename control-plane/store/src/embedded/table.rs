@@ -123,7 +123,9 @@ pub(super) fn open(path: &Path) -> Result<Database, OpenError> {
     let mut options = std::fs::OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false).mode(0o600);
     let file = options.open(path).map_err(io)?;
-    Database::builder().create_file(file).map_err(|error| match error {
+    let backend = redb::backends::FileBackend::new(file);
+    let created = backend.and_then(|backend| Database::builder().create_with_backend(backend));
+    created.map_err(|error| match error {
         DatabaseError::DatabaseAlreadyOpen | DatabaseError::LockProtocolMismatch => {
             OpenError::Locked(path.to_owned())
         }
