@@ -1,0 +1,228 @@
+//! The incremental variant, receiving end.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use weft_xds_proto::{
+    ResourceType,
+    any::type_name,
+    pb::{
+        envoy::{
+            config::core::v3::Node,
+            service::discovery::v3::{
+                DeltaDiscoveryRequest, DeltaDiscoveryResponse, Resource as Wire,
+            },
+        },
+        google::rpc::Status,
+    },
+};
+
+use super::{ClientProtocol, Holdings, Pending, Received, nack::error_detail};
+use crate::{Rejection, Resource, Subscription};
+
+/// The name that stands for every resource of a type.
+const EVERYTHING: &str = "*";
+
+/// State of one aggregated, incremental stream and of what came over it and its predecessors.
+#[derive(Debug)]
+pub struct DeltaClient {
+    node: Option<Node>,
+    holdings: Holdings,
+    wanted: BTreeMap<ResourceType, Subscription>,
+    /// What the server of this stream has been told; `None` without a stream.
+    stream: Option<Stream>,
+}
+
+#[derive(Debug, Default)]
+struct Stream {
+    introduced: bool,
+    told: BTreeMap<ResourceType, Subscription>,
+    acks: VecDeque<Ack>,
+}
+
+#[derive(Debug)]
+struct Ack {
+    kind: ResourceType,
+    nonce: String,
+    error: Option<Status>,
+}
+
+impl DeltaClient {
+    /// A client that introduces itself as `node` at the start of each stream.
+    #[must_use]
+    pub fn new(node: Node) -> Self {
+        Self {
+            node: Some(node),
+            holdings: Holdings::default(),
+            wanted: BTreeMap::new(),
+            stream: None,
+        }
+    }
+
+    /// The first request for a type on a stream: all names, and the versions of what is held.
+    fn initial(&self, kind: ResourceType, wanted: &Subscription) -> DeltaDiscoveryRequest {
+        let held = self.holdings.of(kind).map(|held| &held.resources);
+        DeltaDiscoveryRequest {
+            type_url: kind.type_url().to_owned(),
+            // An empty list in the first request is the wildcard that every server understands.
+            resource_names_subscribe: match wanted {
+                Subscription::Wildcard => Vec::new(),
+                Subscription::Names(names) => names.iter().cloned().collect(),
+            },
+            initial_resource_versions: held
+                .into_iter()
+                .flatten()
+                .map(|(name, resource)| (name.clone(), resource.version.clone()))
+                .collect(),
+            ..Default::default()
+        }
+    }
+
+    fn next_subscription(&self, stream: &Stream) -> Option<DeltaDiscoveryRequest> {
+        self.wanted.iter().find_map(|(kind, wanted)| match stream.told.get(kind) {
+            Some(told) if told == wanted => None,
+            Some(told) => Some(change(*kind, told, wanted)),
+            None if wanted.is_none() => None,
+            None => Some(self.initial(*kind, wanted)),
+        })
+    }
+
+    fn read(&self, kind: ResourceType, wire: Wire, pending: &mut Pending) {
+        let Some(wanted) = self.wanted.get(&kind) else { return };
+        if !wanted.includes(&wire.name) {
+            return;
+        }
+        match wire.resource {
+            Some(body) if type_name(&body.type_url) == type_name(kind.type_url()) => {
+                pending.added.retain(|earlier| earlier.name != wire.name);
+                pending.added.push(Resource { name: wire.name, version: wire.version, body });
+            }
+            Some(body) => pending.malformed.push(Rejection {
+                resource_type: kind,
+                name: wire.name,
+                field: "resource".into(),
+                reason: format!("is a {:?}, not a {:?}", body.type_url, kind.type_url()),
+            }),
+            // A heartbeat: it prolongs the life of what is held, and nothing else.
+            None if wire.ttl.is_some() => {}
+            None => pending.malformed.push(Rejection {
+                resource_type: kind,
+                name: wire.name,
+                field: "resource".into(),
+                reason: "is missing".into(),
+            }),
+        }
+    }
+}
+
+impl ClientProtocol for DeltaClient {
+    type Request = DeltaDiscoveryRequest;
+    type Response = DeltaDiscoveryResponse;
+
+    fn set_subscriptions(&mut self, wanted: Vec<(ResourceType, Subscription)>) {
+        let mut all: BTreeMap<_, _> =
+            self.wanted.keys().map(|kind| (*kind, Subscription::none())).collect();
+        all.extend(wanted);
+        for (kind, wanted) in &all {
+            self.holdings.keep(*kind, wanted);
+        }
+        self.wanted = all;
+    }
+
+    fn connected(&mut self) {
+        self.stream = Some(Stream::default());
+    }
+
+    fn disconnected(&mut self) {
+        self.stream = None;
+    }
+
+    fn receive(&mut self, response: DeltaDiscoveryResponse) -> Option<Received> {
+        let kind = ResourceType::from_type_url(&response.type_url)?;
+        let wanted = self.wanted.get(&kind)?;
+        let held = self.holdings.of(kind);
+        let removed: BTreeSet<String> = response
+            .removed_resources
+            .into_iter()
+            .filter(|name| {
+                held.is_some_and(|held| held.resources.contains_key(name))
+                    || matches!(wanted, Subscription::Names(names) if names.contains(name))
+            })
+            .collect();
+        let mut pending = Pending {
+            kind,
+            nonce: response.nonce,
+            version: response.system_version_info,
+            added: Vec::with_capacity(response.resources.len()),
+            removed: removed.into_iter().collect(),
+            malformed: Vec::new(),
+        };
+        for wire in response.resources {
+            self.read(kind, wire, &mut pending);
+        }
+        Some(Received { update: pending.update(false), pending })
+    }
+
+    fn complete(&mut self, pending: Pending, rejected: Vec<Rejection>) {
+        let (kind, nonce) = (pending.kind, pending.nonce.clone());
+        let rejected = self.holdings.take(pending, rejected);
+        if let Some(wanted) = self.wanted.get(&kind) {
+            self.holdings.keep(kind, wanted);
+        }
+        if let Some(stream) = &mut self.stream {
+            stream.acks.push_back(Ack { kind, nonce, error: error_detail(&rejected) });
+        }
+    }
+
+    fn next_request(&mut self) -> Option<DeltaDiscoveryRequest> {
+        let stream = self.stream.as_ref()?;
+        // Acknowledgements and changes of the subscription are never mixed: a server that drops
+        // a request for its stale nonce would lose the change.
+        let mut request = match stream.acks.front() {
+            Some(_) => None,
+            None => Some(self.next_subscription(stream)?),
+        };
+        let stream = self.stream.as_mut()?;
+        if let Some(request) = &request {
+            let kind = ResourceType::from_type_url(&request.type_url)?;
+            stream.told.insert(kind, self.wanted.get(&kind)?.clone());
+        } else {
+            request = stream.acks.pop_front().map(|ack| DeltaDiscoveryRequest {
+                type_url: ack.kind.type_url().to_owned(),
+                response_nonce: ack.nonce,
+                error_detail: ack.error,
+                ..Default::default()
+            });
+        }
+        let mut request = request?;
+        if !std::mem::replace(&mut stream.introduced, true) {
+            request.node.clone_from(&self.node);
+        }
+        Some(request)
+    }
+
+    fn holdings(&self) -> &Holdings {
+        &self.holdings
+    }
+
+    fn restore(&mut self, kind: ResourceType, version: &str, resources: Vec<Resource>) {
+        self.holdings.restore(kind, version, resources);
+    }
+}
+
+/// The names that a subscription means on the wire.
+fn wire_names(subscription: &Subscription) -> BTreeSet<String> {
+    match subscription {
+        Subscription::Wildcard => BTreeSet::from([EVERYTHING.to_owned()]),
+        Subscription::Names(names) => names.clone(),
+    }
+}
+
+fn change(kind: ResourceType, told: &Subscription, wanted: &Subscription) -> DeltaDiscoveryRequest {
+    let (told, wanted) = (wire_names(told), wire_names(wanted));
+    DeltaDiscoveryRequest {
+        type_url: kind.type_url().to_owned(),
+        resource_names_subscribe: wanted.difference(&told).cloned().collect(),
+        resource_names_unsubscribe: told.difference(&wanted).cloned().collect(),
+        ..Default::default()
+    }
+}

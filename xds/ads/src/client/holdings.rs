@@ -1,0 +1,105 @@
+//! What a client has accepted.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use weft_xds_proto::{
+    Any, AnyError, ResourceType, pb::envoy::service::discovery::v3::Resource as Wrapper, unpack,
+};
+
+use super::Pending;
+use crate::{Rejection, Resource, ResourceUpdate, Subscription};
+
+/// Accepted resources of one type.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Held {
+    /// Version of the last push that was accepted as a whole.
+    pub version: String,
+    /// The resources by name.
+    pub resources: BTreeMap<String, Resource>,
+}
+
+/// Everything that a client has accepted, by type.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Holdings {
+    types: BTreeMap<ResourceType, Held>,
+}
+
+impl Holdings {
+    /// What is held of one type.
+    #[must_use]
+    pub fn of(&self, kind: ResourceType) -> Option<&Held> {
+        self.types.get(&kind)
+    }
+
+    /// Everything held, in push order.
+    pub fn iter(&self) -> impl Iterator<Item = (ResourceType, &Held)> {
+        self.types.iter().map(|(kind, held)| (*kind, held))
+    }
+
+    pub(super) fn version(&self, kind: ResourceType) -> String {
+        self.of(kind).map(|held| held.version.clone()).unwrap_or_default()
+    }
+
+    pub(super) fn restore(&mut self, kind: ResourceType, version: &str, resources: Vec<Resource>) {
+        let held = self.types.entry(kind).or_default();
+        version.clone_into(&mut held.version);
+        held.resources = resources.into_iter().map(|one| (one.name.clone(), one)).collect();
+    }
+
+    /// Forgets what is no longer wanted.
+    pub(super) fn keep(&mut self, kind: ResourceType, wanted: &Subscription) {
+        if let Some(held) = self.types.get_mut(&kind) {
+            held.resources.retain(|name, _| wanted.includes(name));
+        }
+    }
+
+    /// Takes over what was accepted of a response; returns everything that was rejected of it.
+    pub(super) fn take(&mut self, pending: Pending, rejected: Vec<Rejection>) -> Vec<Rejection> {
+        let held = self.types.entry(pending.kind).or_default();
+        for name in &pending.removed {
+            held.resources.remove(name);
+        }
+        let refused: BTreeSet<&str> = rejected.iter().map(|one| one.name.as_str()).collect();
+        for resource in pending.added {
+            if !refused.contains(resource.name.as_str()) {
+                held.resources.insert(resource.name.clone(), resource);
+            }
+        }
+        let mut all = pending.malformed;
+        all.extend(rejected);
+        if all.is_empty() {
+            held.version = pending.version;
+        }
+        all
+    }
+
+    /// Whether exactly this body is held under this name.
+    pub(super) fn has(&self, kind: ResourceType, name: &str, body: &Any) -> bool {
+        self.of(kind)
+            .and_then(|held| held.resources.get(name))
+            .is_some_and(|resource| resource.body == *body)
+    }
+}
+
+impl Pending {
+    /// The update that a response makes, besides what waits for its acknowledgement.
+    pub(super) fn update(&self, full: bool) -> ResourceUpdate {
+        ResourceUpdate {
+            resource_type: self.kind,
+            version: self.version.clone(),
+            added: self.added.clone(),
+            removed: self.removed.clone(),
+            full,
+        }
+    }
+}
+
+/// Opens the wrapper that may stand around a resource in the state-of-the-world variant.
+pub(super) fn unwrap(body: Any) -> Result<(Option<String>, Any), AnyError> {
+    if !weft_xds_proto::any::is::<Wrapper>(&body) {
+        return Ok((None, body));
+    }
+    let wrapper: Wrapper = unpack(&body)?;
+    let inner = wrapper.resource.unwrap_or_default();
+    Ok((Some(wrapper.name).filter(|name| !name.is_empty()), inner))
+}

@@ -1,0 +1,190 @@
+//! The state-of-the-world variant, receiving end.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use weft_xds_proto::{
+    Any, ResourceType,
+    pb::{
+        envoy::{
+            config::core::v3::Node,
+            service::discovery::v3::{DiscoveryRequest, DiscoveryResponse},
+        },
+        google::rpc::Status,
+    },
+};
+
+use super::{ClientProtocol, Holdings, Pending, Received, holdings::unwrap, nack::error_detail};
+use crate::{Rejection, Resource, Subscription};
+
+/// State of one aggregated stream and of what came over it and its predecessors.
+#[derive(Debug)]
+pub struct SotwClient {
+    node: Option<Node>,
+    holdings: Holdings,
+    wanted: BTreeMap<ResourceType, Subscription>,
+    /// What the server of this stream has been told; `None` without a stream.
+    stream: Option<Stream>,
+}
+
+#[derive(Debug, Default)]
+struct Stream {
+    introduced: bool,
+    types: BTreeMap<ResourceType, TypeStream>,
+    acks: VecDeque<(ResourceType, Option<Status>, String)>,
+}
+
+#[derive(Debug)]
+struct TypeStream {
+    told: Subscription,
+    nonce: String,
+}
+
+impl SotwClient {
+    /// A client that introduces itself as `node` at the start of each stream.
+    #[must_use]
+    pub fn new(node: Node) -> Self {
+        Self {
+            node: Some(node),
+            holdings: Holdings::default(),
+            wanted: BTreeMap::new(),
+            stream: None,
+        }
+    }
+
+    fn read(&self, index: usize, body: Any, pending: &mut Pending) -> Option<String> {
+        let kind = pending.kind;
+        let read = unwrap(body).and_then(|(name, body)| {
+            let inner = kind.name_of(&body)?;
+            Ok((name.unwrap_or(inner), body))
+        });
+        match read {
+            Ok((name, body)) => {
+                let wanted = self.wanted.get(&kind).is_some_and(|wanted| wanted.includes(&name));
+                let unchanged = kind.is_full_state() && self.holdings.has(kind, &name, &body);
+                if wanted && !unchanged {
+                    let version = pending.version.clone();
+                    pending.added.retain(|earlier| earlier.name != name);
+                    pending.added.push(Resource { name: name.clone(), version, body });
+                }
+                Some(name)
+            }
+            Err(error) => {
+                pending.malformed.push(Rejection {
+                    resource_type: kind,
+                    name: format!("resources[{index}]"),
+                    field: String::new(),
+                    reason: error.to_string(),
+                });
+                None
+            }
+        }
+    }
+
+    /// The type whose subscription the server of this stream does not know yet.
+    fn unannounced(&self, stream: &Stream) -> Option<ResourceType> {
+        self.wanted.iter().find_map(|(kind, wanted)| match stream.types.get(kind) {
+            Some(told) => (told.told != *wanted).then_some(*kind),
+            None => (!wanted.is_none()).then_some(*kind),
+        })
+    }
+
+    fn request(&mut self, kind: ResourceType, error: Option<Status>) -> Option<DiscoveryRequest> {
+        let wanted = self.wanted.get(&kind)?;
+        let stream = self.stream.as_mut()?;
+        let told = stream
+            .types
+            .entry(kind)
+            .or_insert_with(|| TypeStream { told: wanted.clone(), nonce: String::new() });
+        told.told.clone_from(wanted);
+        let first = !std::mem::replace(&mut stream.introduced, true);
+        Some(DiscoveryRequest {
+            version_info: self.holdings.version(kind),
+            node: if first { self.node.clone() } else { None },
+            resource_names: match wanted {
+                Subscription::Wildcard => Vec::new(),
+                Subscription::Names(names) => names.iter().cloned().collect(),
+            },
+            type_url: kind.type_url().to_owned(),
+            response_nonce: told.nonce.clone(),
+            error_detail: error,
+            ..Default::default()
+        })
+    }
+}
+
+impl ClientProtocol for SotwClient {
+    type Request = DiscoveryRequest;
+    type Response = DiscoveryResponse;
+
+    fn set_subscriptions(&mut self, wanted: Vec<(ResourceType, Subscription)>) {
+        let mut all: BTreeMap<_, _> =
+            self.wanted.keys().map(|kind| (*kind, Subscription::none())).collect();
+        all.extend(wanted);
+        for (kind, wanted) in &all {
+            self.holdings.keep(*kind, wanted);
+        }
+        self.wanted = all;
+    }
+
+    fn connected(&mut self) {
+        self.stream = Some(Stream::default());
+    }
+
+    fn disconnected(&mut self) {
+        self.stream = None;
+    }
+
+    fn receive(&mut self, response: DiscoveryResponse) -> Option<Received> {
+        let kind = ResourceType::from_type_url(&response.type_url)?;
+        self.wanted.get(&kind)?;
+        let mut pending = Pending {
+            kind,
+            nonce: response.nonce,
+            version: response.version_info,
+            added: Vec::with_capacity(response.resources.len()),
+            removed: Vec::new(),
+            malformed: Vec::new(),
+        };
+        let mut named = BTreeSet::new();
+        for (index, body) in response.resources.into_iter().enumerate() {
+            named.extend(self.read(index, body, &mut pending));
+        }
+        // With a resource whose name can't be read, nobody knows what the response left out.
+        if kind.is_full_state() && pending.malformed.is_empty() {
+            let held = self.holdings.of(kind).into_iter().flat_map(|held| held.resources.keys());
+            pending.removed = held.filter(|name| !named.contains(*name)).cloned().collect();
+        }
+        Some(Received { update: pending.update(kind.is_full_state()), pending })
+    }
+
+    fn complete(&mut self, pending: Pending, rejected: Vec<Rejection>) {
+        let (kind, nonce) = (pending.kind, pending.nonce.clone());
+        let rejected = self.holdings.take(pending, rejected);
+        if let Some(wanted) = self.wanted.get(&kind) {
+            self.holdings.keep(kind, wanted);
+        }
+        if let Some(stream) = &mut self.stream {
+            stream.acks.push_back((kind, error_detail(&rejected), nonce));
+        }
+    }
+
+    fn next_request(&mut self) -> Option<DiscoveryRequest> {
+        let stream = self.stream.as_mut()?;
+        if let Some((kind, error, nonce)) = stream.acks.pop_front() {
+            if let Some(told) = stream.types.get_mut(&kind) {
+                told.nonce = nonce;
+            }
+            return self.request(kind, error);
+        }
+        let kind = self.unannounced(self.stream.as_ref()?)?;
+        self.request(kind, None)
+    }
+
+    fn holdings(&self) -> &Holdings {
+        &self.holdings
+    }
+
+    fn restore(&mut self, kind: ResourceType, version: &str, resources: Vec<Resource>) {
+        self.holdings.restore(kind, version, resources);
+    }
+}

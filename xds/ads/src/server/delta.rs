@@ -1,0 +1,219 @@
+//! The incremental variant, sending end.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use weft_xds_proto::{
+    ResourceType,
+    pb::envoy::service::discovery::v3::{
+        DeltaDiscoveryRequest, DeltaDiscoveryResponse, Resource as Wire,
+    },
+};
+
+use super::{
+    ServerEvent, ServerProtocol,
+    observed::{Unanswered, endpoints_of},
+};
+use crate::{NodeResources, TypeResources, VersionedResource};
+
+/// The name that stands for every resource of a type.
+const EVERYTHING: &str = "*";
+
+/// One incremental stream.
+#[derive(Debug, Default)]
+pub struct DeltaServer {
+    types: BTreeMap<ResourceType, TypeStream>,
+    nonces: u64,
+}
+
+#[derive(Debug, Default)]
+struct TypeStream {
+    wildcard: bool,
+    names: BTreeSet<String>,
+    /// What the client has: the version of each resource, `None` where it knows that there is
+    /// none of that name.
+    known: BTreeMap<String, Option<String>>,
+    /// The set that `known` was last compared with; compared again only when the set or the
+    /// subscription changed.
+    compared: Option<Arc<TypeResources>>,
+    /// The client waits for an answer even if there is nothing to tell.
+    owes_answer: bool,
+    unanswered: Unanswered,
+}
+
+type Found<'a> = (&'a String, &'a Arc<VersionedResource>);
+
+impl TypeStream {
+    fn subscribe(&mut self, request: DeltaDiscoveryRequest, first: bool, wildcard_type: bool) {
+        let DeltaDiscoveryRequest {
+            resource_names_subscribe: subscribed,
+            resource_names_unsubscribe: unsubscribed,
+            initial_resource_versions: held,
+            ..
+        } = request;
+        if first {
+            self.known = held.into_iter().map(|(name, version)| (name, Some(version))).collect();
+            if subscribed.is_empty() && wildcard_type {
+                self.wildcard = true;
+                self.owes_answer = true;
+            }
+        }
+        if !subscribed.is_empty() || !unsubscribed.is_empty() || first {
+            self.compared = None;
+        }
+        for name in subscribed {
+            if name == EVERYTHING {
+                self.wildcard = true;
+                self.owes_answer = true;
+                continue;
+            }
+            // Who asks for a name again has forgotten what it had of it, unless it says so.
+            if !first {
+                self.known.remove(&name);
+            }
+            self.names.insert(name);
+        }
+        for name in unsubscribed {
+            if name == EVERYTHING {
+                self.wildcard = false;
+            } else {
+                self.names.remove(&name);
+            }
+        }
+        if !self.wildcard {
+            let names = &self.names;
+            self.known.retain(|name, _| names.contains(name));
+        }
+    }
+
+    /// Resources that the client wants and does not have in their present version.
+    fn changed<'a>(&self, set: &'a TypeResources) -> Vec<Found<'a>> {
+        let differs = |(name, resource): &Found<'a>| {
+            self.known.get(*name).and_then(Option::as_ref) != Some(&resource.version)
+        };
+        if self.wildcard {
+            return set.resources.iter().filter(differs).collect();
+        }
+        let found = self.names.iter().filter_map(|name| set.resources.get_key_value(name));
+        found.filter(differs).collect()
+    }
+
+    /// Names that the client has or waits for, and that do not exist.
+    fn gone(&self, set: &TypeResources) -> Vec<String> {
+        let missing = |name: &&String| !set.resources.contains_key(*name);
+        let had = self.known.iter().filter(|(_, version)| version.is_some()).map(|(name, _)| name);
+        let unheard = self.names.iter().filter(|name| !self.known.contains_key(*name));
+        let gone: BTreeSet<&String> = had.filter(missing).chain(unheard.filter(missing)).collect();
+        gone.into_iter().cloned().collect()
+    }
+
+    fn is_settled(&self, set: &Arc<TypeResources>) -> bool {
+        self.compared.as_ref().is_some_and(|compared| Arc::ptr_eq(compared, set))
+            && !self.owes_answer
+    }
+}
+
+impl DeltaServer {
+    /// What is new or changed; `with_removals` adds what is gone.
+    fn push(
+        &mut self,
+        kind: ResourceType,
+        set: &Arc<TypeResources>,
+        with_removals: bool,
+    ) -> Option<DeltaDiscoveryResponse> {
+        let stream = self.types.get_mut(&kind)?;
+        if stream.is_settled(set) {
+            return None;
+        }
+        let changed = stream.changed(set);
+        let removed = if with_removals { stream.gone(set) } else { Vec::new() };
+        if with_removals {
+            stream.compared = Some(set.clone());
+        }
+        let owed = with_removals && std::mem::take(&mut stream.owes_answer);
+        if changed.is_empty() && removed.is_empty() && !owed {
+            return None;
+        }
+        stream.owes_answer = false;
+        for (name, resource) in &changed {
+            stream.known.insert((*name).clone(), Some(resource.version.clone()));
+        }
+        for name in &removed {
+            if stream.names.contains(name) {
+                stream.known.insert(name.clone(), None);
+            } else {
+                stream.known.remove(name);
+            }
+        }
+        self.nonces += 1;
+        let nonce = self.nonces.to_string();
+        let mut names: Vec<String> = changed.iter().map(|(name, _)| (*name).clone()).collect();
+        names.extend(removed.iter().cloned());
+        stream.unanswered.sent(&nonce, &set.version, names);
+        if kind == ResourceType::Cluster {
+            self.send_endpoints_again(&changed);
+        }
+        Some(DeltaDiscoveryResponse {
+            system_version_info: set.version.clone(),
+            resources: changed.into_iter().map(wire).collect(),
+            type_url: kind.type_url().to_owned(),
+            removed_resources: removed,
+            nonce,
+            ..Default::default()
+        })
+    }
+
+    fn send_endpoints_again(&mut self, clusters: &[Found<'_>]) {
+        let Some(endpoints) = self.types.get_mut(&ResourceType::Endpoint) else { return };
+        for name in endpoints_of(clusters.iter().map(|(_, resource)| &resource.body)) {
+            if endpoints.known.remove(&name).is_some() {
+                endpoints.compared = None;
+            }
+        }
+    }
+}
+
+impl ServerProtocol for DeltaServer {
+    type Request = DeltaDiscoveryRequest;
+    type Response = DeltaDiscoveryResponse;
+
+    fn receive(&mut self, mut request: DeltaDiscoveryRequest) -> ServerEvent {
+        let Some(kind) = ResourceType::from_type_url(&request.type_url) else {
+            return ServerEvent::UnknownType(request.type_url);
+        };
+        let first = !self.types.contains_key(&kind);
+        let nonce = std::mem::take(&mut request.response_nonce);
+        let error = request.error_detail.take();
+        let stream = self.types.entry(kind).or_default();
+        stream.subscribe(request, first, kind.is_full_state());
+        if nonce.is_empty() || first {
+            return ServerEvent::Subscribed(kind);
+        }
+        stream.unanswered.answered(kind, &nonce, error)
+    }
+
+    /// Clusters and endpoints that are gone are told last, when nothing refers to them anymore.
+    fn next_response(&mut self, resources: &NodeResources) -> Option<DeltaDiscoveryResponse> {
+        let kinds: Vec<ResourceType> = self.types.keys().copied().collect();
+        let late = |kind| matches!(kind, ResourceType::Cluster | ResourceType::Endpoint);
+        let additions = kinds.iter().map(|kind| (*kind, !late(*kind)));
+        let removals = kinds.iter().copied().filter(|kind| late(*kind)).map(|kind| (kind, true));
+        for (kind, with_removals) in additions.chain(removals.rev()) {
+            if let Some(response) = self.push(kind, resources.of(kind), with_removals) {
+                return Some(response);
+            }
+        }
+        None
+    }
+}
+
+fn wire((name, resource): Found<'_>) -> Wire {
+    Wire {
+        name: name.clone(),
+        version: resource.version.clone(),
+        resource: Some(resource.body.clone()),
+        ..Default::default()
+    }
+}
