@@ -67,13 +67,16 @@ impl Default for ClientTlsSpec {
     }
 }
 
+/// A protocol list and the configuration that offers it.
+type Override = (Vec<Vec<u8>>, Arc<ClientConfig>);
+
 /// A built TLS client: configurations and remembered sessions. Share it behind an `Arc`; a new one
 /// is built for each change, so that nothing verified under old rules is resumed.
 pub struct ClientTls {
     config: Arc<ClientConfig>,
     server_name: ServerName<'static>,
     /// Configurations for other protocol lists; they share verifier, key and sessions.
-    overrides: RwLock<Vec<(Vec<Vec<u8>>, Arc<ClientConfig>)>>,
+    overrides: RwLock<Vec<Override>>,
 }
 
 impl ClientTls {
@@ -150,7 +153,7 @@ impl ClientTls {
         if self.config.alpn_protocols == protocols {
             return Arc::clone(&self.config);
         }
-        let known = |overrides: &Vec<(Vec<Vec<u8>>, Arc<ClientConfig>)>| {
+        let known = |overrides: &Vec<Override>| {
             let mut overrides = overrides.iter();
             let found = overrides.find(|(list, _)| list == protocols);
             found.map(|(_, config)| Arc::clone(config))
