@@ -152,13 +152,13 @@ impl ServerProtocol for SotwServer {
             stream.subscribe(request.resource_names, first, wildcard_type);
             return ServerEvent::Subscribed(kind);
         }
+        // A request that a push has overtaken answers nothing, but still tells which names were
+        // wanted when it was sent: who left a name and came back to it has forgotten it.
+        stream.subscribe(request.resource_names, false, wildcard_type);
         if request.response_nonce != stream.nonce {
-            // Overtaken by a push: its answer will name the resources that are wanted by then.
-            // A refusal is heard all the same.
             let Some(error) = request.error_detail else { return ServerEvent::Stale(kind) };
             return stream.unanswered.answered(kind, &request.response_nonce, Some(error));
         }
-        stream.subscribe(request.resource_names, false, wildcard_type);
         let event = stream.unanswered.answered(kind, &request.response_nonce, request.error_detail);
         match event {
             // Answered before: this is a change of the subscription alone.

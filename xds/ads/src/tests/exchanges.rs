@@ -304,7 +304,7 @@ fn unsubscribed_resources_are_no_longer_pushed() {
 }
 
 #[test]
-fn a_stale_sotw_request_is_ignored() {
+fn a_stale_sotw_request_answers_nothing() {
     let mut world = world();
     let (mut client, mut server) = pair::<_, SotwServer>(SotwClient::new(node()), &world);
     world.put(EDS, "a", 2);
