@@ -1,88 +1,90 @@
 //! Access logs: Envoy's format strings, compiled, and the record that they print.
 
-use std::net::SocketAddr;
-use std::time::{Duration, SystemTime};
+mod filter;
+mod format;
+mod json;
+mod operator;
+mod record;
+mod sink;
+mod timestamp;
 
-use http::HeaderMap;
+use std::cell::RefCell;
+use std::sync::Arc;
 
-use crate::ResponseFlags;
+pub use filter::{Comparison, LogFilter};
+pub use format::{DEFAULT_FORMAT, FormatError};
+pub use record::LogRecord;
+pub use sink::{LogSink, flush_logs, reopen_logs};
 
-/// What is known about an HTTP stream or a TCP connection when it is over.
-#[derive(Clone, Copy, Debug)]
-pub struct LogRecord<'a> {
-    /// `%START_TIME%`
-    pub started_at: SystemTime,
-    /// `%DURATION%`
-    pub duration: Duration,
-    /// Until the first byte of the upstream's response.
-    pub until_response: Option<Duration>,
-    /// `%PROTOCOL%`, for HTTP.
-    pub protocol: Option<&'static str>,
-    /// `%REQ(:METHOD)%`
-    pub method: Option<&'a str>,
-    /// `%REQ(:SCHEME)%`
-    pub scheme: Option<&'a str>,
-    /// `%REQ(:AUTHORITY)%`
-    pub authority: Option<&'a str>,
-    /// `%REQ(:PATH)%` as sent upstream, query included.
-    pub path: Option<&'a str>,
-    /// `%REQ(X-ENVOY-ORIGINAL-PATH)%`: as received, where a rewrite changed it.
-    pub original_path: Option<&'a str>,
-    /// The request's headers.
-    pub request_headers: Option<&'a HeaderMap>,
-    /// The response's headers.
-    pub response_headers: Option<&'a HeaderMap>,
-    /// The response's trailers.
-    pub response_trailers: Option<&'a HeaderMap>,
-    /// `%RESPONSE_CODE%`; zero: none was sent.
-    pub status: u16,
-    /// `%RESPONSE_FLAGS%`
-    pub flags: ResponseFlags,
-    /// `%RESPONSE_CODE_DETAILS%`
-    pub details: &'a str,
-    /// `%CONNECTION_TERMINATION_DETAILS%`
-    pub termination_details: Option<&'a str>,
-    /// `%UPSTREAM_TRANSPORT_FAILURE_REASON%`
-    pub transport_failure: Option<&'a str>,
-    /// `%BYTES_RECEIVED%`
-    pub bytes_received: u64,
-    /// `%BYTES_SENT%`
-    pub bytes_sent: u64,
-    /// `%UPSTREAM_HOST%`
-    pub upstream_host: Option<SocketAddr>,
-    /// `%UPSTREAM_CLUSTER%`
-    pub upstream_cluster: Option<&'a str>,
-    /// `%UPSTREAM_LOCAL_ADDRESS%`
-    pub upstream_local: Option<SocketAddr>,
-    /// `%DOWNSTREAM_LOCAL_ADDRESS%`
-    pub downstream_local: SocketAddr,
-    /// `%DOWNSTREAM_REMOTE_ADDRESS%`
-    pub downstream_remote: SocketAddr,
-    /// `%DOWNSTREAM_DIRECT_REMOTE_ADDRESS%`
-    pub downstream_direct_remote: SocketAddr,
-    /// `%REQUESTED_SERVER_NAME%`
-    pub server_name: Option<&'a str>,
-    /// `%ROUTE_NAME%`
-    pub route_name: Option<&'a str>,
-    /// `%DOWNSTREAM_PEER_URI_SAN%`
-    pub peer_uri_sans: &'a [String],
-    /// `%DOWNSTREAM_PEER_SUBJECT%`
-    pub peer_subject: Option<&'a str>,
-    /// `%DOWNSTREAM_LOCAL_URI_SAN%`
-    pub local_uri_sans: &'a [String],
-    /// `%UPSTREAM_REQUEST_ATTEMPT_COUNT%`
-    pub attempts: u32,
-    /// `%CONNECTION_ID%`
-    pub connection_id: u64,
+use format::TextFormat;
+use json::JsonFormat;
+
+/// Longest buffer that a thread keeps for formatting, bytes.
+const KEPT_BUFFER: usize = 16 << 10;
+
+thread_local! {
+    static LINE: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
 /// A compiled access log: a format, a filter and where lines go.
 #[derive(Debug)]
-pub struct AccessLog {}
+pub struct AccessLog {
+    format: Format,
+    sink: Arc<LogSink>,
+    filter: Option<LogFilter>,
+}
+
+#[derive(Debug)]
+enum Format {
+    Text(TextFormat),
+    Json(JsonFormat),
+}
 
 impl AccessLog {
-    /// Writes the record's line, unless the filter says no; never blocks.
+    /// A log of text lines (`log_format.text_format_source`); `format` brings its own line end.
+    ///
+    /// # Errors
+    /// An operator is unknown or malformed.
+    pub fn text(
+        format: &str,
+        sink: Arc<LogSink>,
+        filter: Option<LogFilter>,
+    ) -> Result<Self, FormatError> {
+        Ok(Self { format: Format::Text(TextFormat::parse(format)?), sink, filter })
+    }
+
+    /// A log of JSON lines (`log_format.json_format`).
+    ///
+    /// # Errors
+    /// An operator is unknown or malformed, or the template holds something other than strings,
+    /// numbers, booleans and maps of them.
+    pub fn json(
+        template: &serde_json::Map<String, serde_json::Value>,
+        omit_empty: bool,
+        sink: Arc<LogSink>,
+        filter: Option<LogFilter>,
+    ) -> Result<Self, FormatError> {
+        Ok(Self { format: Format::Json(JsonFormat::compile(template, omit_empty)?), sink, filter })
+    }
+
+    /// Writes the record's line, unless the filter says no; never waits for the disk.
     pub fn log(&self, record: &LogRecord<'_>) {
-        let _ = record;
+        if self.filter.as_ref().is_some_and(|filter| !filter.admits(record)) {
+            return;
+        }
+        LINE.with_borrow_mut(|line| {
+            line.clear();
+            match &self.format {
+                Format::Text(format) => format.write(record, line),
+                Format::Json(format) => format.write(record, line),
+            }
+            self.sink.append(line);
+            if line.capacity() > KEPT_BUFFER {
+                *line = Vec::new();
+            }
+        });
     }
 }
+
+#[cfg(test)]
+mod tests;

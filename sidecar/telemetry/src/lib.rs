@@ -5,11 +5,16 @@
 //! compiled, never while a request is served.
 
 mod access_log;
+mod expose;
 mod flags;
 mod groups;
 mod stats;
 
-pub use access_log::{AccessLog, LogRecord};
+pub use access_log::{
+    AccessLog, Comparison, DEFAULT_FORMAT, FormatError, LogFilter, LogRecord, LogSink, flush_logs,
+    reopen_logs,
+};
+pub use expose::{StatsQuery, prometheus_text, stats_json, stats_text};
 pub use flags::{ResponseFlag, ResponseFlags};
 pub use groups::{ClusterStats, HttpStats, ListenerStats, TcpStats};
 pub use stats::{BUCKETS, Counter, Gauge, Histogram, Metric, MetricName, Registry, Scope};
