@@ -157,7 +157,7 @@ pub struct QueryMatcher {
 pub enum QueryTest {
     /// The parameter is there (`true`) or not.
     Present(bool),
-    /// Its value matches, percent-decoded.
+    /// Its value matches, percent-encoded as it arrived (as Envoy compares it).
     Matches(StringMatcher),
 }
 
@@ -167,39 +167,17 @@ impl QueryMatcher {
         match (&self.test, value) {
             (QueryTest::Present(wanted), value) => value.is_some() == *wanted,
             (QueryTest::Matches(_), None) => false,
-            (QueryTest::Matches(matcher), Some(value)) => matcher.matches(&value),
+            (QueryTest::Matches(matcher), Some(value)) => matcher.matches(value),
         }
     }
 }
 
-fn first_value<'a>(query: &'a str, name: &str) -> Option<Cow<'a, str>> {
+fn first_value<'a>(query: &'a str, name: &str) -> Option<&'a str> {
     query.split('&').find_map(|pair| {
         let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-        (percent_decode(key) == name).then(|| percent_decode(value))
+        (key == name).then_some(value)
     })
 }
 
-fn percent_decode(text: &str) -> Cow<'_, str> {
-    if !text.contains(['%', '+']) {
-        return Cow::Borrowed(text);
-    }
-    let bytes = text.as_bytes();
-    let mut out = Vec::with_capacity(bytes.len());
-    let mut at = 0;
-    while let Some(&byte) = bytes.get(at) {
-        let hex = (byte == b'%').then(|| bytes.get(at + 1..at + 3)).flatten();
-        let decoded =
-            hex.and_then(|hex| u8::from_str_radix(std::str::from_utf8(hex).ok()?, 16).ok());
-        match decoded {
-            Some(decoded) => {
-                out.push(decoded);
-                at += 3;
-            }
-            None => {
-                out.push(if byte == b'+' { b' ' } else { byte });
-                at += 1;
-            }
-        }
-    }
-    Cow::Owned(String::from_utf8_lossy(&out).into_owned())
-}
+#[cfg(test)]
+mod tests;

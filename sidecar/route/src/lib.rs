@@ -10,6 +10,7 @@ mod hosts;
 mod paths;
 mod strings;
 mod table;
+mod tree;
 
 pub use conditions::{
     Conditions, Fraction, HeaderField, HeaderMatcher, HeaderTest, QueryMatcher, QueryTest,
@@ -38,3 +39,7 @@ pub struct RequestView<'a> {
     /// Chosen at random once for each request; decides on fractions.
     pub random: u64,
 }
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -2,6 +2,8 @@
 
 use thiserror::Error;
 
+use crate::hosts::{DomainFault, HostIndex};
+use crate::paths::PathIndex;
 use crate::{Conditions, PathMatch, RequestView};
 
 /// One route: what it matches and what it leads to.
@@ -76,7 +78,16 @@ pub enum Outcome<'a, V, R> {
 /// Compiled virtual hosts and routes.
 #[derive(Debug)]
 pub struct RouteTable<V, R> {
-    hosts: Vec<HostRule<V, R>>,
+    options: TableOptions,
+    domains: HostIndex,
+    hosts: Vec<CompiledHost<V, R>>,
+}
+
+#[derive(Debug)]
+struct CompiledHost<V, R> {
+    value: V,
+    paths: PathIndex,
+    routes: Vec<RouteRule<R>>,
 }
 
 impl<V, R> RouteTable<V, R> {
@@ -88,14 +99,60 @@ impl<V, R> RouteTable<V, R> {
         hosts: Vec<HostRule<V, R>>,
         options: TableOptions,
     ) -> Result<Self, CompileError> {
-        let _ = options;
-        Ok(Self { hosts })
+        let mut domains = HostIndex::default();
+        for (host, rule) in hosts.iter().enumerate() {
+            for (domain, name) in rule.domains.iter().enumerate() {
+                domains.insert(name, host).map_err(|fault| fault.at(host, domain, name))?;
+            }
+        }
+        let hosts = hosts.into_iter().map(CompiledHost::new).collect();
+        Ok(Self { options, domains, hosts })
     }
 
     /// Finds the first route that matches.
     #[must_use]
     pub fn find(&self, request: &RequestView<'_>) -> Outcome<'_, V, R> {
-        let _ = (request, &self.hosts);
-        Outcome::NoHost
+        let host = self.domains.find(request.authority, self.options.ignore_port_in_host);
+        let Some(host) = host.map(|host| &self.hosts[host]) else { return Outcome::NoHost };
+        match host.find(request) {
+            Some(route) => Outcome::Route(&host.value, &route.value),
+            None => Outcome::NoRoute(&host.value),
+        }
+    }
+
+    /// Every virtual host and its routes, in the order of the configuration.
+    pub fn iter(&self) -> impl Iterator<Item = (&V, &[RouteRule<R>])> {
+        self.hosts.iter().map(|host| (&host.value, host.routes.as_slice()))
     }
 }
+
+impl<V, R> CompiledHost<V, R> {
+    fn new(rule: HostRule<V, R>) -> Self {
+        let mut paths = PathIndex::default();
+        for (index, route) in (0..).zip(&rule.routes) {
+            paths.insert(&route.path, index);
+        }
+        Self { value: rule.value, paths, routes: rule.routes }
+    }
+
+    fn find(&self, request: &RequestView<'_>) -> Option<&RouteRule<R>> {
+        let accepts = |index: u32| {
+            let route = &self.routes[index as usize];
+            route.path.matches(request) && route.conditions.hold(request)
+        };
+        self.paths.first(request.path, accepts).map(|index| &self.routes[index as usize])
+    }
+}
+
+impl DomainFault {
+    fn at(self, host: usize, domain: usize, name: &str) -> CompileError {
+        let name = name.to_owned();
+        match self {
+            Self::Duplicate => CompileError::DuplicateDomain { host, domain, name },
+            Self::Malformed => CompileError::BadDomain { host, domain, name },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
