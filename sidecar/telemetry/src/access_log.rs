@@ -15,6 +15,7 @@ pub use filter::{Comparison, LogFilter};
 pub use format::{DEFAULT_FORMAT, FormatError};
 pub use record::LogRecord;
 pub use sink::{LogSink, flush_logs, reopen_logs};
+pub use timestamp::rfc3339;
 
 use format::TextFormat;
 use json::JsonFormat;

@@ -12,7 +12,7 @@ mod stats;
 
 pub use access_log::{
     AccessLog, Comparison, DEFAULT_FORMAT, FormatError, LogFilter, LogRecord, LogSink, flush_logs,
-    reopen_logs,
+    reopen_logs, rfc3339,
 };
 pub use expose::{StatsQuery, prometheus_text, stats_json, stats_text};
 pub use flags::{ResponseFlag, ResponseFlags};

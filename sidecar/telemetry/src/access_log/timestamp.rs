@@ -115,3 +115,9 @@ impl Formatted<'_> {
         }
     }
 }
+
+/// A time in RFC 3339, UTC, with seconds.
+#[must_use]
+pub fn rfc3339(time: SystemTime) -> String {
+    TimeFormat::parse(Some("%Y-%m-%dT%H:%M:%SZ")).of(time).to_string()
+}
