@@ -1,0 +1,135 @@
+//! What a schema can't say: references, rules, certificates, plugins.
+
+mod certificate;
+mod plugin;
+mod reference;
+mod upstream;
+
+use regex::Regex;
+use serde_json::{Map, Value};
+use weft_control_model::{
+    Expr, Operator, PeerAuthentication, ResourceKind, Route, Service, Ssl, Upstream, Vars,
+};
+use weft_store::Store;
+
+use crate::error::AdminError;
+use crate::schema;
+
+pub(crate) use reference::unreferenced;
+
+type Checked = Result<(), AdminError>;
+
+/// Checks a resource before it is stored. `conf` stays as its author wrote
+/// it: defaults are filled into a copy.
+pub(crate) async fn resource(
+    store: &dyn Store,
+    kind: ResourceKind,
+    conf: &Map<String, Value>,
+) -> Checked {
+    let mut full = Value::Object(conf.clone());
+    match kind {
+        ResourceKind::Route => {
+            one_of(conf, "host")?;
+            one_of(conf, "remote_addr")?;
+            schema::check(kind, &mut full).map_err(AdminError::configuration)?;
+            nested(store, &full).await?;
+            if let Some(rule) = conf.get("vars") {
+                vars(rule).map_err(AdminError::Invalid)?;
+            }
+            no_lua(conf)?;
+        }
+        ResourceKind::Service => {
+            schema::check(kind, &mut full).map_err(AdminError::configuration)?;
+            nested(store, &full).await?;
+            no_lua(conf)?;
+        }
+        ResourceKind::Upstream => {
+            upstream::nodes(&full)?;
+            schema::check(kind, &mut full).map_err(AdminError::configuration)?;
+            upstream::check(store, &full).await?;
+        }
+        ResourceKind::Ssl => {
+            schema::check(kind, &mut full).map_err(AdminError::configuration)?;
+            certificate::ssl(&full)?;
+        }
+        ResourceKind::PeerAuthentication | ResourceKind::Mesh => {
+            schema::check(kind, &mut full).map_err(AdminError::configuration)?;
+        }
+    }
+    typed(kind, &Value::Object(conf.clone()))
+}
+
+/// Compiles a rule, also its regular expressions.
+///
+/// # Errors
+/// The whole message.
+fn vars(rule: &Value) -> Result<(), String> {
+    let failed = |error: String| format!("failed to validate the 'vars' expression: {error}");
+    let vars = Vars::compile(rule.clone()).map_err(|error| failed(error.to_string()))?;
+    expressions(&vars.expr).map_err(failed)
+}
+
+fn expressions(expr: &Expr) -> Result<(), String> {
+    match expr {
+        Expr::And(operands) | Expr::Or(operands) => operands.iter().try_for_each(expressions),
+        Expr::Not(operand) => expressions(operand),
+        Expr::Compare { operator, value, .. } => {
+            let is_regex = matches!(operator, Operator::Matches | Operator::MatchesIgnoringCase);
+            match value.as_str().filter(|_| is_regex) {
+                Some(pattern) => {
+                    let compiled = Regex::new(pattern);
+                    compiled.map(drop).map_err(|_| format!("invalid regex '{pattern}'"))
+                }
+                None => Ok(()),
+            }
+        }
+    }
+}
+
+/// The inline upstream, references and plugins of a route or service.
+async fn nested(store: &dyn Store, full: &Value) -> Checked {
+    if let Some(inline) = full.get("upstream") {
+        upstream::nodes(inline)?;
+        upstream::check(store, inline).await?;
+    }
+    reference::exists(store, full, "upstream_id", "/apisix/upstreams/", "upstream").await?;
+    reference::exists(store, full, "service_id", "/apisix/services/", "service").await?;
+    let configs = "/apisix/plugin_configs/";
+    reference::exists(store, full, "plugin_config_id", configs, "plugin config").await?;
+    match full.get("plugins").and_then(Value::as_object) {
+        Some(plugins) => plugins.iter().try_for_each(|(name, conf)| plugin::check(name, conf)),
+        None => Ok(()),
+    }
+}
+
+fn one_of(conf: &Map<String, Value>, field: &str) -> Checked {
+    if conf.contains_key(field) && conf.contains_key(&format!("{field}s")) {
+        return Err(AdminError::invalid(format!("only one of {field} or {field}s is allowed")));
+    }
+    Ok(())
+}
+
+/// APISIX would run these as Lua.
+fn no_lua(conf: &Map<String, Value>) -> Checked {
+    for (field, instead) in [("filter_func", "`vars`"), ("script", "`plugins`")] {
+        if conf.contains_key(field) {
+            let message =
+                format!("failed to load '{field}' string: Lua is not supported, use {instead}");
+            return Err(AdminError::invalid(message));
+        }
+    }
+    Ok(())
+}
+
+/// What is stored must be readable by those who translate it.
+fn typed(kind: ResourceKind, value: &Value) -> Checked {
+    let decoded = match kind {
+        ResourceKind::Route => Route::from_json(value).map(drop),
+        ResourceKind::Service => Service::from_json(value).map(drop),
+        ResourceKind::Upstream => Upstream::from_json(value).map(drop),
+        ResourceKind::Ssl => Ssl::from_json(value).map(drop),
+        ResourceKind::PeerAuthentication => PeerAuthentication::from_json(value).map(drop),
+        ResourceKind::Mesh => Ok(()),
+    };
+    decoded.map_err(AdminError::configuration)
+}

@@ -1,0 +1,102 @@
+//! JSON schemas of the resources and plugins.
+//!
+//! The validator is our own: APISIX's messages are those of a validator that
+//! stops at the first error, takes an empty table for object and array alike,
+//! fills in defaults and skips references to secrets. None of this can be had
+//! from the errors of a common one.
+
+mod parts;
+mod plugins;
+mod resources;
+mod validator;
+
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
+
+use http::StatusCode;
+use serde_json::Value;
+use weft_control_model::ResourceKind;
+
+use crate::error::AdminError;
+use crate::reply::Reply;
+use crate::request::Query;
+use validator::Schema;
+
+pub(crate) use validator::wrong_type;
+
+static RESOURCES: LazyLock<BTreeMap<&'static str, Schema>> = LazyLock::new(|| {
+    let schemas = [
+        ("route", resources::route()),
+        ("service", resources::service()),
+        ("upstream", resources::upstream()),
+        ("ssl", resources::ssl()),
+        ("peer_authentication", resources::peer_authentication()),
+    ];
+    schemas.into_iter().map(|(name, json)| (name, Schema::new(json))).collect()
+});
+
+static PLUGINS: LazyLock<BTreeMap<&'static str, Schema>> = LazyLock::new(|| {
+    plugins::all().into_iter().map(|(name, json)| (name, Schema::new(json))).collect()
+});
+
+/// The keys of consistent hashing, by `hash_on`.
+static HASH_KEYS: LazyLock<BTreeMap<&'static str, Schema>> = LazyLock::new(|| {
+    parts::hash_keys().into_iter().map(|(name, json)| (name, Schema::new(json))).collect()
+});
+
+/// Checks a resource and fills in its defaults.
+///
+/// # Errors
+/// APISIX's message for the first error.
+pub(crate) fn check(kind: ResourceKind, value: &mut Value) -> Result<(), String> {
+    let name = match kind {
+        ResourceKind::PeerAuthentication => "peer_authentication",
+        other => other.singular(),
+    };
+    RESOURCES.get(name).map_or(Ok(()), |schema| schema.check(value))
+}
+
+/// Checks a plugin's configuration and fills in its defaults; `None` if there
+/// is no such plugin.
+pub(crate) fn check_plugin(name: &str, value: &mut Value) -> Option<Result<(), String>> {
+    PLUGINS.get(name).map(|schema| schema.check(value))
+}
+
+/// Checks what is hashed.
+pub(crate) fn check_hash_key(hash_on: &str, key: &mut Value) -> Result<(), String> {
+    HASH_KEYS.get(hash_on).map_or(Ok(()), |schema| schema.check(key))
+}
+
+/// `GET schema/{name}`
+pub(crate) fn reply(name: &str) -> Result<Reply, AdminError> {
+    let schema = RESOURCES.get(name);
+    let schema = schema.ok_or_else(|| AdminError::invalid(format!("not found schema: {name}")))?;
+    Ok(Reply::ok(schema.json().clone()))
+}
+
+/// `GET plugins/{name}` and `GET schema/plugins/{name}`
+pub(crate) fn plugin_reply(name: Option<&str>, query: &Query) -> Result<Reply, AdminError> {
+    let subsystem = query.get("subsystem").unwrap_or("http");
+    if !matches!(subsystem, "http" | "stream") {
+        return Err(AdminError::invalid(format!("unsupported subsystem: {subsystem}")));
+    }
+    let schema = name.filter(|_| subsystem == "http").and_then(|name| PLUGINS.get(name));
+    let missing = || AdminError::Unknown(format!("plugin not found in subsystem {subsystem}"));
+    let schema = schema.ok_or_else(missing)?;
+    if query.get("schema_type") == Some("consumer") {
+        return Err(AdminError::invalid("not found schema"));
+    }
+    Ok(Reply::ok(schema.json().clone()))
+}
+
+/// `POST schema/validate/{resource}`: the schema only.
+pub(crate) fn validate(plural: &str, body: Option<Value>) -> Result<Reply, AdminError> {
+    let kind = ResourceKind::ALL.into_iter().find(|kind| kind.directory() == plural);
+    let kind = kind.filter(|kind| RESOURCES.contains_key(kind.singular()));
+    let kind = kind.ok_or_else(|| AdminError::UnsupportedResource(plural.to_owned()))?;
+    let Some(mut value) = body else {
+        return Err(AdminError::invalid("wrong type: expected object, got nil"));
+    };
+    check(kind, &mut value).map_err(AdminError::Invalid)?;
+    Ok(Reply::empty(StatusCode::OK))
+}

@@ -1,0 +1,10 @@
+//! The Admin API over real HTTP: requests, statuses and exact bodies.
+
+mod access;
+mod client;
+mod lists;
+mod mesh;
+mod plugins;
+mod resources;
+mod ssl;
+mod writes;
