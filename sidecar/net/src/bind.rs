@@ -108,4 +108,3 @@ fn is_stale(path: &Path) -> bool {
     let is_socket = std::fs::metadata(path).is_ok_and(|found| found.file_type().is_socket());
     is_socket && std::os::unix::net::UnixStream::connect(path).is_err()
 }
-

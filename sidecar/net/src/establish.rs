@@ -233,14 +233,14 @@ async fn accept_tls(
     let stream = tokio::time::timeout(limit, tls.accept(stream))
         .await
         .map_err(|_| Refused::TlsTimeout)??;
-    let facts = tls_facts(stream.get_ref().1);
+    let facts = tls_facts(&stream);
     Ok((DownstreamStream::Tls(Box::new(stream)), facts))
 }
 
 fn count_failure(listener: &Listener, refused: &Refused) {
     listener.stats.ssl_connection_error.inc();
     let Refused::Tls(error) = refused else { return };
-    if matches!(error, TlsError::NoClientCertificate) {
+    if matches!(error, TlsError::NoPeerCertificate) {
         listener.stats.ssl_fail_verify_no_cert.inc();
     } else if matches!(error, TlsError::Verify(_)) {
         listener.stats.ssl_fail_verify_error.inc();

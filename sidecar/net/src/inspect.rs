@@ -112,12 +112,11 @@ async fn look_for_http(stream: &RawStream, findings: &mut Findings) -> Result<()
     if findings.transport == TransportProtocol::Tls {
         return Ok(());
     }
-    let version =
-        stream.peek(MAX_REQUEST_LINE, |bytes, last| match http::version_of(bytes) {
-            http::Guess::More if !last => Peeked::More,
-            http::Guess::More | http::Guess::Other => Peeked::Done(None),
-            http::Guess::Http(version) => Peeked::Done(Some(version)),
-        });
+    let version = stream.peek(MAX_REQUEST_LINE, |bytes, last| match http::version_of(bytes) {
+        http::Guess::More if !last => Peeked::More,
+        http::Guess::More | http::Guess::Other => Peeked::Done(None),
+        http::Guess::Http(version) => Peeked::Done(Some(version)),
+    });
     if let Some(Some(version)) = version.await? {
         findings.protocols.clear();
         findings.protocols.push(http::name(version));

@@ -139,14 +139,12 @@ where
         ready(StopAccepting { stopped, changed: Rc::clone(&changed) });
         loop {
             self.apply();
-            let mut snapshot = self.options.snapshot.clone();
             let retry = !self.failed.is_empty();
             tokio::select! {
                 news = self.options.snapshot.changed() => if news.is_err() { return },
                 () = changed.notified() => {}
                 () = tokio::time::sleep(BIND_RETRY), if retry => {}
             }
-            snapshot.mark_unchanged();
         }
     }
 
@@ -202,8 +200,7 @@ where
         if Arc::ptr_eq(&current.0, &listener) {
             return;
         }
-        let same = current.0.name == listener.name
-            && current.0.fingerprint == listener.fingerprint;
+        let same = current.0.name == listener.name && current.0.fingerprint == listener.fingerprint;
         current.0 = listener;
         if !same {
             let old = std::mem::replace(&mut current.1, self.options.drain.child());
@@ -239,7 +236,11 @@ where
             Err(error) => {
                 if self.failed.insert(address.clone()) {
                     let reason = error.to_string();
-                    (self.options.events)(ListenerEvent::Failed { listener: name, address, reason });
+                    (self.options.events)(ListenerEvent::Failed {
+                        listener: name,
+                        address,
+                        reason,
+                    });
                 }
             }
         }

@@ -2,5 +2,36 @@
 
 use bytes::Bytes;
 use weft_filter_api::{PeerFacts, TlsFacts};
-use weft_tls::{Handshake, PeerCertificate};
+use weft_spiffe::SubjectAltName;
+use weft_tls::{Handshake, PeerCertificate, ServerStream, TlsVersion};
 
+/// The facts of a session that the proxy accepted.
+pub(crate) fn tls_facts<IO>(stream: &ServerStream<IO>) -> TlsFacts {
+    let handshake = Handshake::of_server(stream.get_ref().1);
+    TlsFacts {
+        alpn: handshake.alpn.map(Bytes::from),
+        version: match handshake.version {
+            Some(TlsVersion::V1_2) => "TLSv1.2",
+            Some(TlsVersion::V1_3) => "TLSv1.3",
+            None => "",
+        },
+        cipher: handshake.cipher.to_owned(),
+        peer: handshake.peer.map(|peer| peer_facts(&peer)),
+        local_uri_sans: Vec::new(),
+    }
+}
+
+fn peer_facts(peer: &PeerCertificate) -> PeerFacts {
+    let chain = peer.chain().iter().map(|der| Bytes::copy_from_slice(der)).collect();
+    let mut facts = PeerFacts { chain, digest: peer.sha256().to_owned(), ..PeerFacts::default() };
+    let Some(details) = peer.details() else { return facts };
+    facts.subject.clone_from(&details.subject);
+    for name in &details.names {
+        match name {
+            SubjectAltName::Uri(name) => facts.uri_sans.push(name.clone()),
+            SubjectAltName::Dns(name) => facts.dns_sans.push(name.clone()),
+            SubjectAltName::Ip(_) | SubjectAltName::Email(_) => {}
+        }
+    }
+    facts
+}

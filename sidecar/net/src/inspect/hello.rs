@@ -58,10 +58,10 @@ struct Record<'a> {
 /// The next record, or the part of it that is there; `None`: not even its header is.
 fn next_record(bytes: &[u8]) -> Result<Option<(Record<'_>, &[u8])>, HelloError> {
     match bytes {
-        [] => return Ok(None),
-        [kind, ..] if *kind != HANDSHAKE => return Err(HelloError::NotTls),
-        [_, major, ..] if *major != 3 => return Err(HelloError::NotTls),
-        [_, _, minor, ..] if *minor > 4 => return Err(HelloError::NotTls),
+        [] => Ok(None),
+        [kind, ..] if *kind != HANDSHAKE => Err(HelloError::NotTls),
+        [_, major, ..] if *major != 3 => Err(HelloError::NotTls),
+        [_, _, minor, ..] if *minor > 4 => Err(HelloError::NotTls),
         [_, _, _, high, low, after @ ..] => {
             let length = usize::from(u16::from_be_bytes([*high, *low]));
             if length == 0 || length > 16_640 {
@@ -232,10 +232,7 @@ mod tests {
     fn other_protocols_are_recognised_by_their_first_bytes() {
         assert_eq!(parse_client_hello(b"GET / HTTP/1.1\r\n"), Err(HelloError::NotTls));
         assert_eq!(parse_client_hello(b"\x16\x02"), Err(HelloError::NotTls));
-        assert_eq!(
-            parse_client_hello(b"\x16\x03\x01\x00\x01\x02"),
-            Err(HelloError::Malformed)
-        );
+        assert_eq!(parse_client_hello(b"\x16\x03\x01\x00\x01\x02"), Err(HelloError::Malformed));
     }
 
     proptest::proptest! {
