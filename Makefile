@@ -1,0 +1,51 @@
+# The commands of the project. `make help` lists them.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+CARGO ?= cargo
+TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
+
+# Programs that the tests and the demonstration run, and the Debian packages that hold them.
+NET_PACKAGES := iptables iproute2
+BENCH_PACKAGES := haproxy nginx-light
+DENY_VERSION := 0.20.2
+
+.PHONY: help demo demo-check test lint fmt bench build packages bench-packages
+
+help: ## List the commands
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/  make \1 \t\2/' | expand -t 22
+
+demo: packages ## Run a whole mesh on this machine until Ctrl-C
+	@scripts/build-demo.sh
+	@$(TARGET_DIR)/debug/weft up
+
+demo-check: packages ## The same without a person: verify each claim and clean up
+	@scripts/build-demo.sh
+	@$(TARGET_DIR)/debug/weft up --check
+
+build: ## Build every program
+	$(CARGO) build --workspace --bins
+
+test: packages ## Install what is missing and run every test
+	$(CARGO) build --workspace --bins
+	$(CARGO) test --workspace --no-fail-fast
+
+lint: ## rustfmt, clippy, rustdoc and cargo-deny, warnings as errors
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --quiet
+	scripts/deny.sh $(DENY_VERSION)
+
+fmt: ## Format the sources
+	$(CARGO) fmt --all
+
+bench: bench-packages ## Measure side by side with the proxies found on this machine
+	$(CARGO) build --release --bin weft-sidecar --bin weft-bench
+	$(TARGET_DIR)/release/weft-bench
+
+packages:
+	@scripts/install.sh $(NET_PACKAGES)
+
+bench-packages:
+	@scripts/install.sh $(BENCH_PACKAGES) || echo "going on without the proxies that are missing"
+	@scripts/install-envoy.sh || echo "going on without Envoy"
