@@ -1,0 +1,75 @@
+//! nginx's configuration.
+
+use std::net::SocketAddr;
+use std::path::Path;
+
+use super::Side;
+
+pub(super) fn config(
+    side: Side<'_>,
+    listen: SocketAddr,
+    backend: SocketAddr,
+    folder: &Path,
+) -> String {
+    let (listener, upstream) = match side {
+        Side::MtlsServer(files) => (
+            format!(
+                "listen {listen} ssl;
+    ssl_certificate {};
+    ssl_certificate_key {};
+    ssl_client_certificate {};
+    ssl_verify_client on;",
+                files.chain.display(),
+                files.key.display(),
+                files.root.display()
+            ),
+            "proxy_pass http://backend;".to_owned(),
+        ),
+        Side::MtlsClient(files) => (
+            format!("listen {listen};"),
+            format!(
+                "proxy_pass https://backend;
+      proxy_ssl_certificate {};
+      proxy_ssl_certificate_key {};
+      proxy_ssl_trusted_certificate {};
+      proxy_ssl_name bench;
+      proxy_ssl_verify on;
+      proxy_ssl_session_reuse on;",
+                files.chain.display(),
+                files.key.display(),
+                files.root.display()
+            ),
+        ),
+        Side::Http1 | Side::Http2 | Side::Tcp => {
+            (format!("listen {listen};"), "proxy_pass http://backend;".to_owned())
+        }
+    };
+    format!(
+        "daemon off;
+worker_processes 1;
+pid {0}/nginx-{1}.pid;
+error_log {0}/nginx-{1}.error error;
+events {{ worker_connections 20000; }}
+http {{
+  access_log off;
+  client_body_temp_path {0}/nginx-body;
+  proxy_temp_path {0}/nginx-proxy;
+  fastcgi_temp_path {0}/nginx-fastcgi;
+  uwsgi_temp_path {0}/nginx-uwsgi;
+  scgi_temp_path {0}/nginx-scgi;
+  keepalive_requests 100000000;
+  upstream backend {{ server {backend}; keepalive 256; keepalive_requests 100000000; }}
+  server {{
+    {listener}
+    location / {{
+      {upstream}
+      proxy_http_version 1.1;
+      proxy_set_header Connection \"\";
+    }}
+  }}
+}}
+",
+        folder.display(),
+        listen.port(),
+    )
+}
