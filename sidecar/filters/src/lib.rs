@@ -1,1 +1,16 @@
 //! The filters, one folder each, and their registry.
+//!
+//! A filter is found by the type of its configuration. Its folder holds the filter itself, which
+//! knows no protobuf, and `config.rs`, which decodes and checks its message.
+
+pub mod config;
+mod http;
+
+mod registry;
+
+pub use registry::{
+    HttpFilterKind, NetworkFilterKind, compile_http, compile_network, compile_per_route,
+};
+
+#[cfg(test)]
+mod testing;

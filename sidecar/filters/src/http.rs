@@ -1,0 +1,7 @@
+//! The HTTP filters.
+
+pub(crate) mod cors;
+pub(crate) mod fault;
+pub(crate) mod header_mutation;
+pub(crate) mod peer_metadata;
+pub(crate) mod router;

@@ -1,0 +1,163 @@
+//! Which filter a configuration belongs to: one line for each type of message.
+
+use std::fmt;
+use std::sync::Arc;
+
+use weft_filter_api::{HttpFilter, NetworkFilter, RouteFilterConfig};
+use weft_xds_proto::TypedStruct;
+use weft_xds_proto::any::type_name;
+use weft_xds_proto::pb::envoy::config::core::v3::Node;
+use weft_xds_proto::pb::google::protobuf::Any;
+
+use crate::config::FieldError;
+use crate::http::{cors, fault, header_mutation, peer_metadata, router};
+
+/// What became of an HTTP filter's configuration.
+#[derive(Clone)]
+pub enum HttpFilterKind {
+    /// The router, which ends the chain.
+    Router,
+    /// A filter to run.
+    Filter(Arc<dyn HttpFilter>),
+    /// Accepted; it does nothing to traffic.
+    Inert,
+}
+
+/// What became of a network filter's configuration.
+#[derive(Clone)]
+pub enum NetworkFilterKind {
+    /// A filter to run.
+    Filter(Arc<dyn NetworkFilter>),
+    /// Accepted; it does nothing to traffic.
+    Inert,
+}
+
+impl fmt::Debug for HttpFilterKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Router => f.write_str("Router"),
+            Self::Filter(filter) => filter.fmt(f),
+            Self::Inert => f.write_str("Inert"),
+        }
+    }
+}
+
+impl fmt::Debug for NetworkFilterKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Filter(filter) => filter.fmt(f),
+            Self::Inert => f.write_str("Inert"),
+        }
+    }
+}
+
+type CompileHttp = fn(&Any, &Node) -> Result<HttpFilterKind, FieldError>;
+type CompilePerRoute = fn(&Any) -> Result<RouteFilterConfig, FieldError>;
+
+/// HTTP filters by the name of their configuration message.
+const HTTP: &[(&str, CompileHttp)] = &[
+    ("envoy.extensions.filters.http.router.v3.Router", router::config::compile),
+    ("envoy.extensions.filters.http.cors.v3.Cors", cors::config::compile),
+    ("envoy.extensions.filters.http.fault.v3.HTTPFault", fault::config::compile),
+    (
+        "envoy.extensions.filters.http.header_mutation.v3.HeaderMutation",
+        header_mutation::config::compile,
+    ),
+    ("io.istio.http.peer_metadata.Config", peer_metadata::config::compile),
+    // Statistics that Weft keeps in another way, or not: nothing happens to traffic.
+    ("envoy.extensions.filters.http.grpc_stats.v3.FilterConfig", inert),
+    ("stats.PluginConfig", inert),
+    // Its work is done when a cluster is compiled: its HTTP connections offer Istio's ALPN names.
+    ("istio.envoy.config.filter.http.alpn.v2alpha1.FilterConfig", inert),
+];
+
+/// Per-route configurations by the name of their message.
+const PER_ROUTE: &[(&str, CompilePerRoute)] = &[
+    ("envoy.extensions.filters.http.cors.v3.CorsPolicy", cors::config::per_route),
+    ("envoy.extensions.filters.http.fault.v3.HTTPFault", fault::config::per_route),
+    (
+        "envoy.extensions.filters.http.header_mutation.v3.HeaderMutationPerRoute",
+        header_mutation::config::per_route,
+    ),
+];
+
+/// Network filters that are accepted without effect.
+const INERT_NETWORK: &[&str] =
+    &["envoy.tcp.metadataexchange.config.MetadataExchange", "stats.PluginConfig"];
+
+fn inert(_: &Any, _: &Node) -> Result<HttpFilterKind, FieldError> {
+    Ok(HttpFilterKind::Inert)
+}
+
+/// The name of the message that stands in an `Any`; for a `TypedStruct`, of the one it stands for.
+fn message_name(any: &Any) -> Result<String, FieldError> {
+    if TypedStruct::is(any) {
+        return Ok(TypedStruct::open(any)?.type_name().to_owned());
+    }
+    Ok(type_name(&any.type_url).to_owned())
+}
+
+fn unknown(name: &str, message: &str) -> FieldError {
+    FieldError::at("typed_config", format!("no filter is known for {message:?} (named {name:?})"))
+}
+
+/// Compiles the HTTP filter `name`; `node` is who this proxy is.
+///
+/// # Errors
+/// No filter is known for the message, or the filter refuses it.
+pub fn compile_http(name: &str, config: &Any, node: &Node) -> Result<HttpFilterKind, FieldError> {
+    let message = message_name(config).map_err(|error| error.within("typed_config"))?;
+    let (_, compile) =
+        HTTP.iter().find(|(known, _)| *known == message).ok_or_else(|| unknown(name, &message))?;
+    compile(config, node).map_err(|error| error.within("typed_config"))
+}
+
+/// Compiles a filter's configuration for one route or virtual host.
+///
+/// # Errors
+/// No filter is known for the message, or the filter refuses it.
+pub fn compile_per_route(name: &str, config: &Any) -> Result<RouteFilterConfig, FieldError> {
+    let message = message_name(config)?;
+    let (_, compile) = PER_ROUTE.iter().find(|(known, _)| *known == message).ok_or_else(|| {
+        FieldError::new(format!("no filter takes {message:?} (for {name:?}) on a route"))
+    })?;
+    compile(config)
+}
+
+/// Compiles the network filter `name`, one that comes before the terminal filter.
+///
+/// # Errors
+/// No filter is known for the message.
+pub fn compile_network(name: &str, config: &Any) -> Result<NetworkFilterKind, FieldError> {
+    let message = message_name(config).map_err(|error| error.within("typed_config"))?;
+    if INERT_NETWORK.contains(&message.as_str()) {
+        return Ok(NetworkFilterKind::Inert);
+    }
+    Err(unknown(name, &message))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_filter_is_named() {
+        let any = Any { type_url: "type.googleapis.com/a.B".to_owned(), value: Vec::new() };
+        let error = compile_http("my.filter", &any, &Node::default()).expect_err("it is unknown");
+        assert_eq!(
+            error.to_string(),
+            "typed_config: no filter is known for \"a.B\" (named \"my.filter\")"
+        );
+        assert!(compile_per_route("my.filter", &any).is_err());
+        assert!(compile_network("my.filter", &any).is_err());
+    }
+
+    #[test]
+    fn a_typed_struct_is_known_by_what_it_stands_for() {
+        let any =
+            TypedStruct::pack("type.googleapis.com/stats.PluginConfig", &serde_json::Map::new());
+        let kind = compile_http("istio.stats", &any, &Node::default());
+        assert!(matches!(kind, Ok(HttpFilterKind::Inert)));
+        assert!(matches!(compile_network("istio.stats", &any), Ok(NetworkFilterKind::Inert)));
+    }
+}
