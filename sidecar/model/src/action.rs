@@ -57,9 +57,18 @@ pub struct Route {
     pub response_headers: HeaderMutations,
     /// `typed_per_filter_config` of route and virtual host, the route's winning; by filter name.
     pub filters: Vec<(Arc<str>, RouteFilterConfig)>,
+    /// Filters that `route.v3.FilterConfig.disabled` switches off here, by name. One that the
+    /// connection manager lists as disabled runs where [`Self::filters`] has an entry for it.
+    pub disabled_filters: Vec<Arc<str>>,
 }
 
 impl Route {
+    /// Whether the filter `name` is switched off on this route.
+    #[must_use]
+    pub fn disables(&self, name: &str) -> bool {
+        self.disabled_filters.iter().any(|filter| &**filter == name)
+    }
+
     /// The configuration of the filter `name` on this route.
     #[must_use]
     pub fn filter(&self, name: &str) -> Option<&RouteFilterConfig> {

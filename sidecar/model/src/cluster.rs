@@ -127,6 +127,10 @@ pub struct Cluster {
     pub buffer_limit: u32,
     /// `auto_sni`: the SNI is the request's host.
     pub auto_sni: bool,
+    /// HTTP connections over TLS offer, in the place of what the TLS context lists, Istio's names
+    /// for the protocol that is spoken: `istio-http/1.1`, `istio`, `http/1.1` or `istio-h2`,
+    /// `istio`, `h2`. TCP connections offer what the TLS context lists. (Envoy: `istio.alpn`.)
+    pub istio_alpn: bool,
 }
 
 impl Cluster {
