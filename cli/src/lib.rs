@@ -1,1 +1,6 @@
-//! The `weft` command.
+//! The `weft` command: a whole mesh on one machine, and what it is made of.
+
+pub mod bootstrap;
+pub mod http;
+pub mod up;
+pub mod workload;

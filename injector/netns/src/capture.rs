@@ -33,20 +33,14 @@ pub struct Capture {
 impl Capture {
     pub(crate) fn start(switch: &Host) -> Result<Self, Error> {
         let failed = |action| move |error| Error::namespace(switch.namespace(), action, error);
-        let socket = switch
-            .enter(open)?
-            .map_err(io::Error::from)
-            .map_err(failed("open a raw socket"))?;
+        let socket =
+            switch.enter(open)?.map_err(io::Error::from).map_err(failed("open a raw socket"))?;
         let (stop, stopped) = UnixStream::pair().map_err(failed("make a pipe"))?;
         let thread = std::thread::Builder::new()
             .name("capture".to_owned())
             .spawn(move || record(&socket, stopped))
             .map_err(failed("start a thread"))?;
-        Ok(Self {
-            namespace: switch.namespace().to_owned(),
-            stop,
-            thread: Some(thread),
-        })
+        Ok(Self { namespace: switch.namespace().to_owned(), stop, thread: Some(thread) })
     }
 
     /// Ends the recording; what had crossed the bridge by now is in the trace.

@@ -79,18 +79,10 @@ impl Error {
         action: &'static str,
         source: impl Into<io::Error>,
     ) -> Self {
-        Self::Namespace {
-            namespace: namespace.to_owned(),
-            action,
-            source: source.into(),
-        }
+        Self::Namespace { namespace: namespace.to_owned(), action, source: source.into() }
     }
 
     pub(crate) fn file(action: &'static str, path: &std::path::Path, source: io::Error) -> Self {
-        Self::File {
-            action,
-            path: path.display().to_string(),
-            source,
-        }
+        Self::File { action, path: path.display().to_string(), source }
     }
 }

@@ -20,17 +20,10 @@ fn run(arguments: &[&str], input: Option<&str>) -> Result<String, Error> {
         Some(lines) => format!("ip {} <<< {:?}", arguments.join(" "), lines.trim()),
         None => format!("ip {}", arguments.join(" ")),
     };
-    let start = |source| Error::Start {
-        command: shown.clone(),
-        source,
-    };
+    let start = |source| Error::Start { command: shown.clone(), source };
     let mut child = Command::new("ip")
         .args(arguments)
-        .stdin(if input.is_some() {
-            Stdio::piped()
-        } else {
-            Stdio::null()
-        })
+        .stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() })
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()

@@ -91,13 +91,7 @@ mod tests {
 
     #[test]
     fn names_of_others_have_no_owner() {
-        for name in [
-            "weft",
-            "weft-x",
-            "weft-12-client",
-            "other-12.0-client",
-            "weft-a.0-b",
-        ] {
+        for name in ["weft", "weft-x", "weft-12-client", "other-12.0-client", "weft-a.0-b"] {
             assert_eq!(owner("weft", name), None, "{name}");
         }
     }

@@ -66,13 +66,8 @@ impl Network {
             ipv6: kernel_has_ipv6().then(|| subnet.ipv6(1)),
         };
         ip(&["netns", "add", &switch.namespace])?;
-        let network = Self {
-            prefix: prefix.to_owned(),
-            serial,
-            subnet,
-            switch,
-            hosts: Mutex::default(),
-        };
+        let network =
+            Self { prefix: prefix.to_owned(), serial, subnet, switch, hosts: Mutex::default() };
         batch(&network.switch.namespace, &network.switch_lines())?;
         Ok(network)
     }
@@ -90,17 +85,13 @@ impl Network {
         check_name(name)?;
         let mut hosts = self.lock();
         if name == "switch" || hosts.named.iter().any(|host| host.name == name) {
-            return Err(Error::Duplicate {
-                name: name.to_owned(),
-            });
+            return Err(Error::Duplicate { name: name.to_owned() });
         }
         let number = u8::try_from(hosts.named.len())
             .ok()
             .and_then(|taken| taken.checked_add(FIRST_HOST))
             .filter(|&number| number < u8::MAX)
-            .ok_or_else(|| Error::Full {
-                subnet: format!("{}/24", self.subnet.ipv4(0)),
-            })?;
+            .ok_or_else(|| Error::Full { subnet: format!("{}/24", self.subnet.ipv4(0)) })?;
         let host = Host {
             name: name.to_owned(),
             namespace: namespace_name(&self.prefix, std::process::id(), self.serial, name),
@@ -110,10 +101,7 @@ impl Network {
         ip(&["netns", "add", &host.namespace])?;
         hosts.named.push(host.clone());
         batch(&host.namespace, &self.host_lines(&host, number))?;
-        batch(
-            &self.switch.namespace,
-            &format!("link set port{number} master bridge up\n"),
-        )?;
+        batch(&self.switch.namespace, &format!("link set port{number} master bridge up\n"))?;
         Ok(host)
     }
 
@@ -134,9 +122,7 @@ impl Network {
         };
         let Uplink { interface, ipv4 } = &uplink;
         let switch = &self.switch.namespace;
-        ip(&[
-            "link", "add", interface, "type", "veth", "peer", "name", "uplink", "netns", switch,
-        ])?;
+        ip(&["link", "add", interface, "type", "veth", "peer", "name", "uplink", "netns", switch])?;
         hosts.uplink = Some(uplink.clone());
         ip(&["addr", "add", &format!("{ipv4}/24"), "dev", interface])?;
         ip(&["link", "set", interface, "up"])?;
@@ -214,10 +200,7 @@ impl Network {
                 "addr add {address}/64 dev eth0 nodad\naddr add ::6/128 dev lo nodad\n"
             ));
         }
-        lines.push_str(&format!(
-            "link set eth0 up\nroute add default via {}\n",
-            self.switch.ipv4
-        ));
+        lines.push_str(&format!("link set eth0 up\nroute add default via {}\n", self.switch.ipv4));
         if let Some(bridge) = self.switch.ipv6 {
             lines.push_str(&format!("route add default via {bridge}\n"));
         }
@@ -253,9 +236,7 @@ impl Subnet {
         });
         let free = |subnet: &Self| {
             let wanted = subnet.ipv4(0).octets();
-            !taken
-                .iter()
-                .any(|address| address.octets()[..3] == wanted[..3])
+            !taken.iter().any(|address| address.octets()[..3] == wanted[..3])
         };
         candidates.clone().find(free).unwrap_or(Self { number: 0 })
     }
@@ -277,13 +258,9 @@ fn kernel_has_ipv6() -> bool {
 fn check_name(name: &str) -> Result<(), Error> {
     let fit = (1..=40).contains(&name.len())
         && name.starts_with(|first: char| first.is_ascii_lowercase())
-        && name
-            .bytes()
-            .all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-'));
+        && name.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-'));
     if fit {
         return Ok(());
     }
-    Err(Error::Name {
-        name: name.to_owned(),
-    })
+    Err(Error::Name { name: name.to_owned() })
 }

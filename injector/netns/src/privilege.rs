@@ -53,10 +53,7 @@ pub fn ensure_privileged() -> Result<(), Error> {
 
 fn check_capabilities() -> Result<(), Error> {
     let effective = effective_capabilities();
-    for (bit, name) in [
-        (CAP_SYS_ADMIN, "CAP_SYS_ADMIN"),
-        (CAP_NET_ADMIN, "CAP_NET_ADMIN"),
-    ] {
+    for (bit, name) in [(CAP_SYS_ADMIN, "CAP_SYS_ADMIN"), (CAP_NET_ADMIN, "CAP_NET_ADMIN")] {
         if effective & (1 << bit) == 0 {
             return Err(lacks(
                 &format!("{name}, which this root does not have"),
@@ -71,9 +68,7 @@ fn effective_capabilities() -> u64 {
     fs::read_to_string("/proc/self/status")
         .ok()
         .and_then(|status| {
-            let line = status
-                .lines()
-                .find_map(|line| line.strip_prefix("CapEff:"))?;
+            let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"))?;
             u64::from_str_radix(line.trim(), 16).ok()
         })
         .unwrap_or_default()
@@ -83,10 +78,7 @@ fn effective_capabilities() -> u64 {
 fn enter_user_namespace() -> Error {
     const CURE: &str = "Run it as root (sudo), or let this user have user namespaces: \
         apt-get install uidmap, and a line for the user in /etc/subuid and /etc/subgid.";
-    for (program, path) in [
-        ("unshare", find("unshare")),
-        ("newuidmap", find("newuidmap")),
-    ] {
+    for (program, path) in [("unshare", find("unshare")), ("newuidmap", find("newuidmap"))] {
         if path.is_none() {
             return lacks(&format!("root, or the program `{program}`"), CURE);
         }
@@ -99,40 +91,20 @@ fn enter_user_namespace() -> Error {
         Err(_) => return lacks("root, or /proc", CURE),
     };
     let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
-    let source = user_namespace()
-        .arg(program)
-        .args(arguments)
-        .env(INSIDE, "1")
-        .exec();
-    Error::Start {
-        command: "unshare".to_owned(),
-        source,
-    }
+    let source = user_namespace().arg(program).args(arguments).env(INSIDE, "1").exec();
+    Error::Start { command: "unshare".to_owned(), source }
 }
 
 /// The sidecar's user 1337 must exist inside: one mapped user is not enough.
 fn user_namespace() -> Command {
     let mut command = Command::new("unshare");
-    command.args([
-        "--user",
-        "--map-root-user",
-        "--map-auto",
-        "--net",
-        "--mount",
-        "--",
-    ]);
+    command.args(["--user", "--map-root-user", "--map-auto", "--net", "--mount", "--"]);
     command
 }
 
 fn user_namespaces_work() -> bool {
     user_namespace()
-        .args([
-            "setpriv",
-            "--reuid=1337",
-            "--regid=1337",
-            "--clear-groups",
-            "true",
-        ])
+        .args(["setpriv", "--reuid=1337", "--regid=1337", "--clear-groups", "true"])
         .output()
         .is_ok_and(|output| output.status.success())
 }
@@ -150,14 +122,8 @@ fn prepare_mounts() -> Result<(), Error> {
 
 fn mount_private_folders() -> Result<(), Error> {
     let tmpfs = |target: &str| {
-        mount(
-            Some("tmpfs"),
-            target,
-            Some("tmpfs"),
-            MsFlags::empty(),
-            None::<&str>,
-        )
-        .map_err(|error| Error::file("mount a tmpfs on", Path::new(target), error.into()))
+        mount(Some("tmpfs"), target, Some("tmpfs"), MsFlags::empty(), None::<&str>)
+            .map_err(|error| Error::file("mount a tmpfs on", Path::new(target), error.into()))
     };
     tmpfs("/run")?;
     if Path::new("/etc/netns").is_dir() {
@@ -183,10 +149,7 @@ fn mount_private_folders() -> Result<(), Error> {
 }
 
 fn lacks(missing: &str, cure: &str) -> Error {
-    Error::Privilege {
-        missing: missing.to_owned(),
-        cure: cure.to_owned(),
-    }
+    Error::Privilege { missing: missing.to_owned(), cure: cure.to_owned() }
 }
 
 fn find(program: &str) -> Option<PathBuf> {

@@ -55,10 +55,7 @@ impl Trace {
             })
             .cloned()
             .collect();
-        Self {
-            segments,
-            dropped: self.dropped,
-        }
+        Self { segments, dropped: self.dropped }
     }
 
     /// Whether these bytes went over the wire as they are, also when split over
@@ -73,27 +70,19 @@ impl Trace {
                 .or_default()
                 .extend_from_slice(&segment.payload);
         }
-        streams
-            .values()
-            .any(|stream| stream.windows(needle.len()).any(|window| window == needle))
+        streams.values().any(|stream| stream.windows(needle.len()).any(|window| window == needle))
     }
 
     /// How many segments begin with a TLS record.
     #[must_use]
     pub fn tls_records(&self) -> usize {
-        self.segments
-            .iter()
-            .filter(|segment| segment.starts_tls_record())
-            .count()
+        self.segments.iter().filter(|segment| segment.starts_tls_record()).count()
     }
 
     /// The sum of the bytes carried.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        self.segments
-            .iter()
-            .map(|segment| segment.payload.len())
-            .sum()
+        self.segments.iter().map(|segment| segment.payload.len()).sum()
     }
 }
 
@@ -152,9 +141,7 @@ mod tests {
         frame.extend([0x45, 0]);
         frame.extend(total.to_be_bytes());
         frame.extend([0, 0, 0, 0, 64, 6, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2]);
-        frame.extend([
-            0x12, 0x34, 0, 80, 0, 0, 0, 0, 0, 0, 0, 0, 0x50, 0, 0, 0, 0, 0, 0, 0,
-        ]);
+        frame.extend([0x12, 0x34, 0, 80, 0, 0, 0, 0, 0, 0, 0, 0, 0x50, 0, 0, 0, 0, 0, 0, 0]);
         frame.extend(payload);
         frame
     }
@@ -192,11 +179,8 @@ mod tests {
 
     #[test]
     fn tls_records_are_told_from_http() {
-        let starts = |payload: &[u8]| {
-            Segment::from_frame(&frame(payload))
-                .unwrap()
-                .starts_tls_record()
-        };
+        let starts =
+            |payload: &[u8]| Segment::from_frame(&frame(payload)).unwrap().starts_tls_record();
         assert!(starts(&[22, 3, 1, 0, 5]));
         assert!(starts(&[23, 3, 3, 0, 5]));
         assert!(!starts(b"GET / HTTP/1.1"));

@@ -1,9 +1,6 @@
 //! Real namespaces: needs root (or a root of its own user namespace) and iproute2.
 
-#![allow(
-    clippy::unwrap_used,
-    reason = "a failed step of a test is a failed test"
-)]
+#![allow(clippy::unwrap_used, reason = "a failed step of a test is a failed test")]
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr};
@@ -21,9 +18,7 @@ fn network(prefix: &str) -> Network {
 
 fn send(from: &Host, to: &Host, address: IpAddr, text: &str) -> (SocketAddr, String) {
     let listener = to.listen(SocketAddr::new(address, 0)).unwrap();
-    let mut stream = from
-        .connect(listener.local_addr().unwrap(), DEADLINE)
-        .unwrap();
+    let mut stream = from.connect(listener.local_addr().unwrap(), DEADLINE).unwrap();
     stream.write_all(text.as_bytes()).unwrap();
     drop(stream);
     let (mut accepted, peer) = listener.accept().unwrap();
@@ -67,10 +62,7 @@ fn capture_sees_what_crosses_the_bridge_once() {
     let two = network.host("two").unwrap();
     let capture = network.capture().unwrap();
     send(&one, &two, two.ipv4().into(), "a plain secret");
-    let trace = capture
-        .stop()
-        .unwrap()
-        .between(one.ipv4().into(), two.ipv4().into());
+    let trace = capture.stop().unwrap().between(one.ipv4().into(), two.ipv4().into());
     assert!(trace.contains(b"plain secret"));
     assert_eq!(trace.bytes(), "a plain secret".len());
     assert_eq!(trace.tls_records(), 0);
@@ -80,8 +72,7 @@ fn capture_sees_what_crosses_the_bridge_once() {
 fn commands_inside_see_their_own_hosts_file_and_user() {
     let network = network("wtcommand");
     let host = network.host("one").unwrap();
-    host.write_hosts([("10.1.2.3".parse().unwrap(), "greeter")])
-        .unwrap();
+    host.write_hosts([("10.1.2.3".parse().unwrap(), "greeter")]).unwrap();
     let output = host
         .command_as(1337, 1337, "sh")
         .args(["-c", "cat /etc/hosts; id -u; ip -o addr show eth0"])
@@ -100,9 +91,7 @@ fn dropping_a_network_ends_its_processes_and_leaves_nothing() {
     host.write_hosts([]).unwrap();
     let mut child = host.command("sleep").arg("600").spawn().unwrap();
     // The command is inside once its network namespace is the host's.
-    let inside = host
-        .enter(|| std::fs::read_link("/proc/thread-self/ns/net").unwrap())
-        .unwrap();
+    let inside = host.enter(|| std::fs::read_link("/proc/thread-self/ns/net").unwrap()).unwrap();
     let link = format!("/proc/{}/ns/net", child.id());
     while std::fs::read_link(&link).unwrap() != inside {
         std::thread::yield_now();
@@ -120,10 +109,8 @@ fn namespaces_of_a_dead_run_are_removed() {
     let mut ended = std::process::Command::new("true").spawn().unwrap();
     ended.wait().unwrap();
     let namespace = format!("wtdead-{}.0-one", ended.id());
-    let added = std::process::Command::new("ip")
-        .args(["netns", "add", &namespace])
-        .status()
-        .unwrap();
+    let added =
+        std::process::Command::new("ip").args(["netns", "add", &namespace]).status().unwrap();
     assert!(added.success());
     let network = network("wtdead");
     assert!(!Path::new("/run/netns").join(&namespace).exists());
@@ -134,11 +121,7 @@ fn namespaces_of_a_dead_run_are_removed() {
 fn unfit_and_taken_names_are_refused() {
     let network = network("wtnames");
     network.host("one").unwrap();
-    for (name, reason) in [
-        ("one", "already has"),
-        ("One", "can't name"),
-        ("", "can't name"),
-    ] {
+    for (name, reason) in [("one", "already has"), ("One", "can't name"), ("", "can't name")] {
         let error = network.host(name).unwrap_err().to_string();
         assert!(error.contains(reason), "{error}");
     }

@@ -1,0 +1,266 @@
+//! Bootstrap files for sidecars and edges: an Envoy v3 bootstrap with the
+//! control plane as the one static cluster, and Weft's certificate agent.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use clap::{Args, ValueEnum};
+use serde_json::{Value, json};
+
+/// What `weft bootstrap` is told.
+#[derive(Debug, Clone, Args)]
+pub struct BootstrapOptions {
+    /// The workload's name
+    #[arg(long)]
+    pub name: String,
+    /// Its namespace
+    #[arg(long, default_value = "default")]
+    pub namespace: String,
+    /// Its service account
+    #[arg(long, default_value = "default")]
+    pub service_account: String,
+    /// Its address, which others reach it on
+    #[arg(long)]
+    pub address: Vec<IpAddr>,
+    /// A label, as key=value; `app` names the service
+    #[arg(long = "label", value_parser = label)]
+    pub labels: Vec<(String, String)>,
+    /// A port that the application listens on
+    #[arg(long = "port")]
+    pub ports: Vec<u16>,
+    /// What the proxy does
+    #[arg(long, value_enum, default_value_t = Role::Sidecar)]
+    pub role: Role,
+    /// The control plane's address
+    #[arg(long, default_value = "127.0.0.1")]
+    pub control_plane: IpAddr,
+    /// The control plane's port for xDS and certificates over TLS
+    #[arg(long, default_value_t = 15012)]
+    pub control_plane_port: u16,
+    /// The name in the control plane's certificate
+    #[arg(long, default_value = "weft-control-plane")]
+    pub server_name: String,
+    /// The mesh's trust domain
+    #[arg(long, default_value = "cluster.local")]
+    pub trust_domain: String,
+    /// File with the root certificate (PEM)
+    #[arg(long)]
+    pub root_cert: PathBuf,
+    /// File with the workload's token
+    #[arg(long)]
+    pub token: PathBuf,
+    /// Folder for the cache of configuration and certificates
+    #[arg(long)]
+    pub state_dir: PathBuf,
+}
+
+/// What a proxy does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Role {
+    /// Serves one workload.
+    Sidecar,
+    /// Serves traffic from outside the mesh.
+    Edge,
+}
+
+impl BootstrapOptions {
+    /// The bootstrap that these options describe.
+    #[must_use]
+    pub fn bootstrap(&self) -> Bootstrap<'_> {
+        Bootstrap { options: self }
+    }
+}
+
+/// A bootstrap file in the making.
+#[derive(Debug, Clone, Copy)]
+pub struct Bootstrap<'a> {
+    options: &'a BootstrapOptions,
+}
+
+impl Bootstrap<'_> {
+    /// The file's text.
+    ///
+    /// # Errors
+    ///
+    /// When a path is not UTF-8.
+    pub fn to_yaml(self) -> Result<String> {
+        serde_saphyr::to_string(&self.to_json()?).context("cannot write YAML")
+    }
+
+    /// The file's content.
+    ///
+    /// # Errors
+    ///
+    /// When a path is not UTF-8.
+    pub fn to_json(self) -> Result<Value> {
+        Ok(json!({
+            "node": self.node(),
+            "admin": { "address": socket_address("127.0.0.1", 15000) },
+            "dynamic_resources": {
+                "ads_config": {
+                    "api_type": "DELTA_GRPC",
+                    "transport_api_version": "V3",
+                    "grpc_services": [{ "envoy_grpc": { "cluster_name": "xds-grpc" } }],
+                },
+                "lds_config": { "ads": {}, "resource_api_version": "V3" },
+                "cds_config": { "ads": {}, "resource_api_version": "V3" },
+            },
+            "static_resources": { "clusters": [self.control_plane()?] },
+            "bootstrap_extensions": [self.certificate_agent()?],
+        }))
+    }
+
+    fn node(self) -> Value {
+        let BootstrapOptions { name, namespace, labels, address, ports, .. } = self.options;
+        let kind = match self.options.role {
+            Role::Sidecar => "sidecar",
+            Role::Edge => "router",
+        };
+        let addresses: Vec<String> = address.iter().map(ToString::to_string).collect();
+        let first = addresses.first().map_or("127.0.0.1", String::as_str);
+        let labels: BTreeMap<_, _> = labels.iter().cloned().collect();
+        let ports: Vec<_> =
+            ports.iter().map(|port| json!({ "containerPort": port, "protocol": "TCP" })).collect();
+        let app = labels.get("app").unwrap_or(name);
+        json!({
+            "id": format!("{kind}~{first}~{name}.{namespace}~{namespace}.svc.cluster.local"),
+            "cluster": format!("{app}.{namespace}"),
+            "metadata": {
+                "NAME": name,
+                "NAMESPACE": namespace,
+                "SERVICE_ACCOUNT": self.options.service_account,
+                "INSTANCE_IPS": addresses.join(","),
+                "LABELS": labels,
+                // A list as text, as Istio's agents send it.
+                "POD_PORTS": Value::Array(ports).to_string(),
+                "WEFT_ROLE": match self.options.role {
+                    Role::Sidecar => "sidecar",
+                    Role::Edge => "edge",
+                },
+            },
+        })
+    }
+
+    fn control_plane(self) -> Result<Value> {
+        let options = self.options;
+        let address =
+            socket_address(&options.control_plane.to_string(), options.control_plane_port);
+        Ok(json!({
+            "name": "xds-grpc",
+            "type": "STATIC",
+            "connect_timeout": "1s",
+            "load_assignment": {
+                "cluster_name": "xds-grpc",
+                "endpoints": [{ "lb_endpoints": [{ "endpoint": { "address": address } }] }],
+            },
+            "typed_extension_protocol_options": {
+                "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+                    "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+                    "explicit_http_config": { "http2_protocol_options": {} },
+                },
+            },
+            "transport_socket": {
+                "name": "envoy.transport_sockets.tls",
+                "typed_config": {
+                    "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
+                    "sni": options.server_name,
+                    "common_tls_context": {
+                        "alpn_protocols": ["h2"],
+                        "validation_context": {
+                            "trusted_ca": { "filename": text(&options.root_cert)? },
+                            "match_typed_subject_alt_names": [
+                                { "san_type": "DNS", "matcher": { "exact": options.server_name } },
+                            ],
+                        },
+                    },
+                },
+            },
+        }))
+    }
+
+    fn certificate_agent(self) -> Result<Value> {
+        let options = self.options;
+        let ca = std::net::SocketAddr::new(options.control_plane, options.control_plane_port);
+        Ok(json!({
+            "name": "weft.certificate_agent",
+            "typed_config": {
+                "@type": "type.googleapis.com/xds.type.v3.TypedStruct",
+                "type_url": "type.googleapis.com/weft.bootstrap.v1.CertificateAgent",
+                "value": {
+                    "ca_address": ca.to_string(),
+                    "server_name": options.server_name,
+                    "root_cert_file": text(&options.root_cert)?,
+                    "token_file": text(&options.token)?,
+                    "trust_domain": options.trust_domain,
+                    "namespace": options.namespace,
+                    "service_account": options.service_account,
+                    "state_dir": text(&options.state_dir)?,
+                },
+            },
+        }))
+    }
+}
+
+fn socket_address(address: &str, port: u16) -> Value {
+    json!({ "socket_address": { "address": address, "port_value": port } })
+}
+
+fn text(path: &std::path::Path) -> Result<&str> {
+    path.to_str().with_context(|| format!("{} is not UTF-8", path.display()))
+}
+
+fn label(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("a label is written key=value")?;
+    Ok((key.to_owned(), value.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(role: Role) -> BootstrapOptions {
+        BootstrapOptions {
+            name: "greeter-1".to_owned(),
+            namespace: "demo".to_owned(),
+            service_account: "greeter".to_owned(),
+            address: vec!["10.0.0.2".parse().unwrap(), "fd00::2".parse().unwrap()],
+            labels: vec![("app".to_owned(), "greeter".to_owned())],
+            ports: vec![8080],
+            role,
+            control_plane: "10.0.0.1".parse().unwrap(),
+            control_plane_port: 15012,
+            server_name: "weft-control-plane".to_owned(),
+            trust_domain: "cluster.local".to_owned(),
+            root_cert: "/w/root.pem".into(),
+            token: "/w/token".into(),
+            state_dir: "/w/state".into(),
+        }
+    }
+
+    #[test]
+    fn a_sidecar_tells_what_its_workload_is() {
+        let json = options(Role::Sidecar).bootstrap().to_json().unwrap();
+        let node = &json["node"];
+        assert_eq!(node["id"], "sidecar~10.0.0.2~greeter-1.demo~demo.svc.cluster.local");
+        assert_eq!(node["cluster"], "greeter.demo");
+        assert_eq!(node["metadata"]["INSTANCE_IPS"], "10.0.0.2,fd00::2");
+        assert_eq!(node["metadata"]["POD_PORTS"], r#"[{"containerPort":8080,"protocol":"TCP"}]"#);
+    }
+
+    #[test]
+    fn an_edge_is_a_router() {
+        let json = options(Role::Edge).bootstrap().to_json().unwrap();
+        assert!(json["node"]["id"].as_str().unwrap().starts_with("router~"));
+        assert_eq!(json["node"]["metadata"]["WEFT_ROLE"], "edge");
+    }
+
+    #[test]
+    fn the_text_reads_back_as_the_same_content() {
+        let options = options(Role::Sidecar);
+        let yaml = options.bootstrap().to_yaml().unwrap();
+        let read: Value = serde_saphyr::from_str(&yaml).unwrap();
+        assert_eq!(read, options.bootstrap().to_json().unwrap());
+    }
+}
