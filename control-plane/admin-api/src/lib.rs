@@ -19,4 +19,4 @@ mod state;
 
 pub use access::{Access, AdminKey, Role};
 pub use dispatch::router;
-pub use state::{AdminState, MeshView};
+pub use state::{AdminState, MeshView, Trial};

@@ -69,6 +69,9 @@ pub(crate) async fn settings(state: &AdminState, request: Request) -> Result<Rep
         return Ok(Reply::ok(envelope(&entry, &json!(mesh))));
     }
     let body = request.body.ok_or_else(|| AdminError::invalid("missing configurations"))?;
+    if !body.is_object() {
+        return Err(AdminError::configuration(crate::schema::wrong_type("object", &body)));
+    }
     let mesh = MeshConfig::from_json(&body).map_err(AdminError::configuration)?;
     check_trust_domain(&mesh.trust_domain)?;
     let written = state.store.put(Put::new(key.clone(), body.to_string())).await?;

@@ -5,7 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use http::{Method, StatusCode};
 use serde_json::{Map, Value, json};
 use tokio::sync::RwLockReadGuard;
-use weft_control_model::{ResourceId, ResourceKind};
+use weft_control_model::{Change, ResourceId, ResourceKey, ResourceKind};
 use weft_store::{Entry, Expect, Put};
 
 use crate::check;
@@ -71,6 +71,7 @@ impl<'a> Resource<'a> {
         let now = now();
         conf.insert("create_time".to_owned(), created.unwrap_or_else(|| now.into()));
         conf.insert("update_time".to_owned(), now.into());
+        self.attempt(&id, &conf)?;
         let put = Put { ttl, ..Put::new(self.key(&id), json!(conf).to_string()) };
         let written = self.state.store.put(put).await?;
         let created = written.created == written.revision;
@@ -88,6 +89,7 @@ impl<'a> Resource<'a> {
         conf.insert("id".to_owned(), json!(id));
         conf.insert("create_time".to_owned(), now.into());
         conf.insert("update_time".to_owned(), now.into());
+        self.attempt(&id, &conf)?;
         let put = Put { ttl, ..Put::new(self.key(&id), json!(conf).to_string()) };
         self.state.store.put(put).await?;
         Ok(self.written(StatusCode::CREATED, &id, conf))
@@ -106,6 +108,7 @@ impl<'a> Resource<'a> {
         let entry = self.stored(&id).await?.ok_or(AdminError::KeyNotFound)?;
         let value = patched(decode(&entry)?, &path, patch)?;
         let (_, conf) = self.checked(Some(id.clone()), Some(value), Write::Patch).await?;
+        self.attempt(&id, &conf)?;
         let expect = Expect::Unchanged(entry.modified);
         let put = Put { ttl, expect, ..Put::new(self.key(&id), json!(conf).to_string()) };
         self.state.store.put(put).await?;
@@ -142,6 +145,17 @@ impl<'a> Resource<'a> {
         }
         check::resource(&*self.state.store, self.kind, &conf).await?;
         Ok((id, conf))
+    }
+
+    /// Tries out whether what is to be stored can be served.
+    fn attempt(&self, id: &str, conf: &Map<String, Value>) -> Result<(), AdminError> {
+        let (Some(trial), Ok(id)) = (&self.state.trial, id.parse()) else {
+            return Ok(());
+        };
+        let key = ResourceKey::new(self.kind, id);
+        let value = Some(Value::Object(conf.clone()));
+        let change = Change { key, value, created: u64::MAX, modified: u64::MAX };
+        trial.attempt(&change).map_err(AdminError::configuration)
     }
 
     /// The id of URL and body, which is put into the body; empty for POST.

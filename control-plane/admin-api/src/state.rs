@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use tokio::sync::RwLock;
-use weft_control_model::{MeshService, NodeStatus, Workload};
+use weft_control_model::{Change, MeshService, NodeStatus, Workload};
 use weft_store::Store;
 
 use crate::Access;
@@ -20,12 +20,25 @@ pub trait MeshView: Send + Sync {
     fn services(&self) -> Vec<MeshService>;
 }
 
+/// Tries out a change before it is stored.
+///
+/// A resource can be right by every schema and still say what no proxy can
+/// do; its author is to hear of it at once.
+pub trait Trial: Send + Sync {
+    /// Whether the new resource can be served beside the others as they are.
+    ///
+    /// # Errors
+    /// The field and the reason: `plugins.redirect.ret_code: …`.
+    fn attempt(&self, change: &Change) -> Result<(), String>;
+}
+
 /// What the Admin API works with.
 #[derive(Clone)]
 pub struct AdminState {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) mesh: Arc<dyn MeshView>,
     pub(crate) access: Arc<Access>,
+    pub(crate) trial: Option<Arc<dyn Trial>>,
     pub(crate) cors: bool,
     /// Deletions exclude other writes, so that no reference is made to what
     /// is just being deleted.
@@ -36,7 +49,14 @@ impl AdminState {
     /// An Admin API over `store` that lets in as `access` says.
     pub fn new(store: Arc<dyn Store>, mesh: Arc<dyn MeshView>, access: Access) -> Self {
         let (access, writes) = (Arc::new(access), Arc::new(RwLock::new(())));
-        Self { store, mesh, access, cors: true, writes }
+        Self { store, mesh, access, trial: None, cors: true, writes }
+    }
+
+    /// With a trial of every resource before it is stored.
+    #[must_use]
+    pub fn with_trial(mut self, trial: Arc<dyn Trial>) -> Self {
+        self.trial = Some(trial);
+        self
     }
 
     /// Without headers for browsers of other origins (`enable_admin_cors: false`).

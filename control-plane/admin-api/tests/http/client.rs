@@ -9,7 +9,7 @@ use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::net::{TcpListener, TcpStream};
-use weft_admin_api::{Access, AdminKey, AdminState, MeshView, Role, router};
+use weft_admin_api::{Access, AdminKey, AdminState, MeshView, Role, Trial, router};
 use weft_control_model as model;
 use weft_store::{EmbeddedStore, Store};
 
@@ -59,6 +59,7 @@ impl Server {
         let store = EmbeddedStore::open(&folder.path().join("weft.redb")).expect("a store");
         let store: Arc<dyn Store> = Arc::new(store);
         let state = AdminState::new(Arc::clone(&store), Arc::new(OneOfEach), access);
+        let state = state.with_trial(Arc::new(NoUdp));
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let task = tokio::spawn(async move {
@@ -115,6 +116,18 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         self.task.abort();
+    }
+}
+
+/// Proxies that can do everything but UDP.
+struct NoUdp;
+
+impl Trial for NoUdp {
+    fn attempt(&self, change: &model::Change) -> Result<(), String> {
+        match change.value.as_ref().map(|value| &value["scheme"]) {
+            Some(scheme) if scheme == "udp" => Err("scheme: no UDP".to_owned()),
+            _ => Ok(()),
+        }
     }
 }
 

@@ -65,7 +65,7 @@ async fn the_mesh_s_settings_show_their_defaults() {
     let answer = server.weft("GET", "/mesh", "").await.expect(200).json();
     assert_eq!(answer["value"]["outbound_traffic_policy"], "REGISTRY_ONLY");
     assert_eq!(answer["value"]["trust_domain"], "cluster.local");
-    for body in [json!({"trust_domain": "A b"}), json!({"trust_domian": "x"})] {
+    for body in [json!({"trust_domain": "A b"}), json!({"trust_domian": "x"}), json!([])] {
         let answer = server.weft("PUT", "/mesh", &body.to_string()).await.expect(400);
         assert!(answer.error().starts_with("invalid configuration: "), "{answer:?}");
     }

@@ -161,3 +161,18 @@ async fn a_ttl_ends_a_resource() {
     assert!(watch.next().await.expect("the end").entry.is_none());
     server.get("/routes/1").await.expect(404);
 }
+
+#[tokio::test]
+async fn what_no_proxy_can_do_is_not_stored() {
+    let server = Server::start().await;
+    let udp = json!({"nodes": {}, "scheme": "udp"});
+    let error = "invalid configuration: scheme: no UDP";
+    assert_eq!(server.put("/upstreams/1", &udp).await.expect(400).error(), error);
+    let answer = server.call("POST", "/upstreams", &udp.to_string()).await.expect(400);
+    assert_eq!(answer.error(), error);
+    server.put("/upstreams/1", &json!({"nodes": {}})).await.expect(201);
+    let answer = server.call("PATCH", "/upstreams/1", "{\"scheme\":\"udp\"}").await.expect(400);
+    assert_eq!(answer.error(), error);
+    let answer = server.get("/upstreams/1").await.expect(200).json();
+    assert!(answer["value"].get("scheme").is_none());
+}

@@ -38,6 +38,20 @@ async fn what_was_acknowledged_survives_a_restart() {
 }
 
 #[tokio::test]
+async fn what_was_acknowledged_survives_a_crash() {
+    let folder = Folder::new();
+    let store = folder.store();
+    for number in 0..50 {
+        store.put(Put::new(format!("/k/{number:02}"), "1")).await.expect("written");
+    }
+    // The file as it is while open is what a crash leaves.
+    let left = folder.0.path().join("left.redb");
+    std::fs::copy(folder.file(), &left).expect("copied");
+    let after = EmbeddedStore::open(&left).expect("repaired");
+    assert_eq!(after.list("/k/").await.expect("listed").entries.len(), 50);
+}
+
+#[tokio::test]
 async fn changes_before_a_restart_are_compacted() {
     let folder = Folder::new();
     folder.store().put(Put::new("/a", "1")).await.expect("written");
@@ -77,6 +91,15 @@ async fn a_key_with_a_ttl_ends_by_itself_also_after_a_restart() {
         assert_eq!(watch.next().await.expect("an event").entry, None);
     }
     assert!(store.get("/renewed").await.expect("read").is_some());
+}
+
+#[test]
+fn the_file_is_its_owner_s_only() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = Folder::new();
+    let _store = folder.store();
+    let mode = std::fs::metadata(folder.file()).expect("there").permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
 }
 
 #[test]
