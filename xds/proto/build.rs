@@ -1,10 +1,7 @@
 //! Compiles the `.proto` files that the `envoy-types` package ships into one descriptor set, so
 //! that the JSON and YAML mapping always fits the message types the crate re-exports.
 
-#![allow(
-    clippy::print_stdout,
-    reason = "build scripts talk to cargo on standard output"
-)]
+#![allow(clippy::print_stdout, reason = "build scripts talk to cargo on standard output")]
 
 use std::{
     env,
@@ -33,10 +30,8 @@ fn main() -> Result<()> {
     println!("cargo::rerun-if-changed=proto");
     println!("cargo::rerun-if-changed=Cargo.toml");
     let package = envoy_types_folder()?;
-    let mut roots: Vec<PathBuf> = ROOTS
-        .iter()
-        .map(|root| package.join("proto").join(root))
-        .collect();
+    let mut roots: Vec<PathBuf> =
+        ROOTS.iter().map(|root| package.join("proto").join(root)).collect();
     roots.push(Path::new(&env::var("CARGO_MANIFEST_DIR")?).join("proto"));
     let well_known = protoc_bin_vendored::include_path()?;
 
@@ -54,10 +49,7 @@ fn main() -> Result<()> {
     fs::write(&argument_file, arguments)?;
     let output = Command::new(protoc_bin_vendored::protoc_bin_path()?)
         .arg("--include_imports")
-        .arg(format!(
-            "--descriptor_set_out={}",
-            out.join("descriptors.bin").display()
-        ))
+        .arg(format!("--descriptor_set_out={}", out.join("descriptors.bin").display()))
         .arg(format!("@{}", argument_file.display()))
         .output()?;
     if !output.status.success() {
@@ -69,22 +61,15 @@ fn main() -> Result<()> {
 /// Asks cargo where the `envoy-types` package of this build lies.
 fn envoy_types_folder() -> Result<PathBuf> {
     let output = Command::new(env::var("CARGO")?)
-        .args([
-            "metadata",
-            "--format-version=1",
-            "--offline",
-            "--filter-platform",
-        ])
+        .args(["metadata", "--format-version=1", "--offline", "--filter-platform"])
         .arg(env::var("TARGET")?)
         .arg("--manifest-path")
         .arg(Path::new(&env::var("CARGO_MANIFEST_DIR")?).join("Cargo.toml"))
         .output()?;
     if !output.status.success() {
-        return Err(format!(
-            "cargo metadata failed: {}",
-            String::from_utf8_lossy(&output.stderr)
-        )
-        .into());
+        return Err(
+            format!("cargo metadata failed: {}", String::from_utf8_lossy(&output.stderr)).into()
+        );
     }
     let metadata: serde_json::Value = serde_json::from_slice(&output.stdout)?;
     let manifest = metadata["packages"]
@@ -94,10 +79,7 @@ fn envoy_types_folder() -> Result<PathBuf> {
         .find(|package| package["name"] == "envoy-types")
         .and_then(|package| package["manifest_path"].as_str())
         .ok_or("cargo metadata names no envoy-types package")?;
-    Ok(Path::new(manifest)
-        .parent()
-        .ok_or("envoy-types has no folder")?
-        .to_owned())
+    Ok(Path::new(manifest).parent().ok_or("envoy-types has no folder")?.to_owned())
 }
 
 /// Every `.proto` file below `folder`, in a stable order.
@@ -109,10 +91,7 @@ fn proto_files(folder: &Path) -> Result<Vec<PathBuf>> {
             let path = entry?.path();
             if path.is_dir() {
                 folders.push(path);
-            } else if path
-                .extension()
-                .is_some_and(|extension| extension == "proto")
-            {
+            } else if path.extension().is_some_and(|extension| extension == "proto") {
                 files.push(path);
             }
         }

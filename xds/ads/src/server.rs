@@ -2,7 +2,7 @@
 
 use weft_xds_proto::ResourceType;
 
-use crate::NodeResources;
+use crate::{NodeResources, Subscription};
 
 mod delta;
 mod observed;
@@ -26,6 +26,9 @@ pub trait ServerProtocol: Default + Send + 'static {
     /// The next message that brings the client nearer to `resources`, in push order (clusters,
     /// endpoints, listeners, routes, secrets); nothing when it is there.
     fn next_response(&mut self, resources: &NodeResources) -> Option<Self::Response>;
+
+    /// What the client wants of a type, if a request changed that since this was last asked.
+    fn changed_subscription(&mut self) -> Option<(ResourceType, Subscription)>;
 }
 
 /// What a request meant.

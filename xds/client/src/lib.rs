@@ -1,1 +1,31 @@
 //! The xDS client: transport, reconnection, acknowledgement and the cache on disk.
+//!
+//! [`spawn`] starts one task that keeps one aggregated stream to the control plane open, hands
+//! what it brings to a [`ResourceHandler`], and answers for it. What was accepted outlives the
+//! stream, and with a cache also the process: the handler is served from the last good snapshot
+//! before the control plane has answered, and catches up by itself.
+
+mod backoff;
+pub mod cache;
+mod config;
+mod driver;
+mod handle;
+mod persist;
+mod rpc;
+mod transport;
+
+pub use cache::{Cache, CacheError, CachedState, CachedType};
+pub use config::{Backoff, ClientConfig, Variant};
+pub use driver::{ResourceHandler, spawn};
+/// A boxed, sendable future, as [`Transport::connect`] returns it.
+pub use futures_util::future::BoxFuture;
+pub use handle::{ClientHandle, ClientStatus, TypeStatus};
+pub use transport::{BoxedIo, Io, TcpTransport, Transport, TransportError};
+/// What a handler is given and gives back.
+pub use weft_xds_ads::{Rejection, Resource, ResourceType, ResourceUpdate, Subscription};
+/// Who this node says it is.
+pub use weft_xds_proto::pb::envoy::config::core::v3::Node;
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

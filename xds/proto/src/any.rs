@@ -60,15 +60,10 @@ pub fn pack<M: Message + Name>(message: &M) -> Any {
 /// do not decode.
 pub fn unpack<M: Message + Name + Default>(any: &Any) -> Result<M, AnyError> {
     if !is::<M>(any) {
-        return Err(AnyError::WrongType {
-            expected: M::full_name(),
-            found: any.type_url.clone(),
-        });
+        return Err(AnyError::WrongType { expected: M::full_name(), found: any.type_url.clone() });
     }
-    M::decode(any.value.as_slice()).map_err(|source| AnyError::Malformed {
-        type_url: any.type_url.clone(),
-        source,
-    })
+    M::decode(any.value.as_slice())
+        .map_err(|source| AnyError::Malformed { type_url: any.type_url.clone(), source })
 }
 
 #[cfg(test)]
@@ -78,15 +73,9 @@ mod tests {
 
     #[test]
     fn a_packed_message_is_unpacked_under_any_prefix() {
-        let cluster = Cluster {
-            name: "a".into(),
-            ..Default::default()
-        };
+        let cluster = Cluster { name: "a".into(), ..Default::default() };
         let mut any = pack(&cluster);
-        assert_eq!(
-            any.type_url,
-            "type.googleapis.com/envoy.config.cluster.v3.Cluster"
-        );
+        assert_eq!(any.type_url, "type.googleapis.com/envoy.config.cluster.v3.Cluster");
         assert_eq!(unpack::<Cluster>(&any).unwrap(), cluster);
         any.type_url = "envoy.config.cluster.v3.Cluster".into();
         assert_eq!(unpack::<Cluster>(&any).unwrap(), cluster);
@@ -95,17 +84,8 @@ mod tests {
     #[test]
     fn another_type_and_broken_bytes_are_told_apart() {
         let any = pack(&Cluster::default());
-        assert!(matches!(
-            unpack::<Listener>(&any),
-            Err(AnyError::WrongType { .. })
-        ));
-        let broken = Any {
-            value: vec![0xff],
-            ..any
-        };
-        assert!(matches!(
-            unpack::<Cluster>(&broken),
-            Err(AnyError::Malformed { .. })
-        ));
+        assert!(matches!(unpack::<Listener>(&any), Err(AnyError::WrongType { .. })));
+        let broken = Any { value: vec![0xff], ..any };
+        assert!(matches!(unpack::<Cluster>(&broken), Err(AnyError::Malformed { .. })));
     }
 }

@@ -12,10 +12,7 @@ use crate::{
 
 /// Checks every field name and `@type` of `json` against the message it is to become.
 pub(crate) fn check(message: &MessageDescriptor, json: &mut Json) -> Result<(), JsonError> {
-    Walk {
-        path: String::new(),
-    }
-    .message(message, json)
+    Walk { path: String::new() }.message(message, json)
 }
 
 struct Walk {
@@ -44,13 +41,10 @@ impl Walk {
             if key == "@type" {
                 continue;
             }
-            let found = message
-                .get_field_by_json_name(key)
-                .or_else(|| message.get_field_by_name(key));
+            let found =
+                message.get_field_by_json_name(key).or_else(|| message.get_field_by_name(key));
             let Some(field) = found else {
-                return self.at(&format!(".{key}"), |walk| {
-                    Err(walk.unknown_field(message, key))
-                });
+                return self.at(&format!(".{key}"), |walk| Err(walk.unknown_field(message, key)));
             };
             self.at(&format!(".{key}"), |walk| walk.field(&field, value))?;
         }
@@ -90,14 +84,11 @@ impl Walk {
             }
         };
         let Some(message) = descriptors::message(&name) else {
-            return self.at(".@type", |walk| {
-                Err(walk.error(&format!("unknown message {name:?}")))
-            });
+            return self.at(".@type", |walk| Err(walk.error(&format!("unknown message {name:?}"))));
         };
         if object.keys().next().is_some_and(|first| first != "@type") {
-            let (types, rest): (Vec<_>, Vec<_>) = std::mem::take(object)
-                .into_iter()
-                .partition(|(key, _)| key == "@type");
+            let (types, rest): (Vec<_>, Vec<_>) =
+                std::mem::take(object).into_iter().partition(|(key, _)| key == "@type");
             object.extend(types.into_iter().chain(rest));
         }
         if !is_well_known(message.full_name()) {

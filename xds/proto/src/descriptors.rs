@@ -22,30 +22,28 @@ pub(crate) fn of<M: Name>() -> Option<MessageDescriptor> {
 
 /// Whether JSON writes this message in a form of its own instead of field by field.
 pub(crate) fn is_well_known(full_name: &str) -> bool {
-    full_name
-        .strip_prefix("google.protobuf.")
-        .is_some_and(|name| {
-            matches!(
-                name,
-                "Any"
-                    | "Timestamp"
-                    | "Duration"
-                    | "Struct"
-                    | "FloatValue"
-                    | "DoubleValue"
-                    | "Int32Value"
-                    | "Int64Value"
-                    | "UInt32Value"
-                    | "UInt64Value"
-                    | "BoolValue"
-                    | "StringValue"
-                    | "BytesValue"
-                    | "FieldMask"
-                    | "ListValue"
-                    | "Value"
-                    | "Empty"
-            )
-        })
+    full_name.strip_prefix("google.protobuf.").is_some_and(|name| {
+        matches!(
+            name,
+            "Any"
+                | "Timestamp"
+                | "Duration"
+                | "Struct"
+                | "FloatValue"
+                | "DoubleValue"
+                | "Int32Value"
+                | "Int64Value"
+                | "UInt32Value"
+                | "UInt64Value"
+                | "BoolValue"
+                | "StringValue"
+                | "BytesValue"
+                | "FieldMask"
+                | "ListValue"
+                | "Value"
+                | "Empty"
+        )
+    })
 }
 
 /// Full name of the message that carries others.

@@ -23,10 +23,7 @@ pub struct JsonError {
 
 impl JsonError {
     pub(crate) fn new(path: &str, reason: &str) -> Self {
-        Self {
-            path: path.to_owned(),
-            reason: reason.to_owned(),
-        }
+        Self { path: path.to_owned(), reason: reason.to_owned() }
     }
 }
 
@@ -46,9 +43,7 @@ pub fn from_json<M: Message + Name + Default>(mut json: Json) -> Result<M, JsonE
         let path = track.path().to_string();
         JsonError::new(if path == "." { "" } else { &path }, &error.to_string())
     })?;
-    dynamic
-        .transcode_to()
-        .map_err(|error| JsonError::new("", &error.to_string()))
+    dynamic.transcode_to().map_err(|error| JsonError::new("", &error.to_string()))
 }
 
 #[cfg(test)]

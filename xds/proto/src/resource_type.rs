@@ -69,9 +69,7 @@ impl ResourceType {
     #[must_use]
     pub fn from_type_url(type_url: &str) -> Option<Self> {
         let name = type_name(type_url);
-        Self::ALL
-            .into_iter()
-            .find(|kind| type_name(kind.type_url()) == name)
+        Self::ALL.into_iter().find(|kind| type_name(kind.type_url()) == name)
     }
 
     /// The name that people use: `CDS`, `EDS`, `LDS`, …
@@ -111,10 +109,7 @@ impl ResourceType {
         // Each resource message has its name in field 1.
         Named::decode(resource.value.as_slice())
             .map(|named| named.name)
-            .map_err(|source| AnyError::Malformed {
-                type_url: resource.type_url.clone(),
-                source,
-            })
+            .map_err(|source| AnyError::Malformed { type_url: resource.type_url.clone(), source })
     }
 }
 
@@ -130,9 +125,7 @@ impl fmt::Display for ResourceType {
 /// When the type URL is no kind of resource known here, or the body is no protobuf message.
 pub fn name_of(resource: &Any) -> Result<String, AnyError> {
     ResourceType::from_type_url(&resource.type_url)
-        .ok_or_else(|| AnyError::UnknownType {
-            type_url: resource.type_url.clone(),
-        })?
+        .ok_or_else(|| AnyError::UnknownType { type_url: resource.type_url.clone() })?
         .name_of(resource)
 }
 
@@ -166,15 +159,9 @@ mod tests {
             assert_eq!(ResourceType::from_type_url(kind.type_url()), Some(kind));
             let bare = type_name(kind.type_url());
             assert_eq!(ResourceType::from_type_url(bare), Some(kind));
-            assert_eq!(
-                ResourceType::from_type_url(&format!("example.org/{bare}")),
-                Some(kind)
-            );
+            assert_eq!(ResourceType::from_type_url(&format!("example.org/{bare}")), Some(kind));
         }
-        assert_eq!(
-            ResourceType::from_type_url("type.googleapis.com/nothing"),
-            None
-        );
+        assert_eq!(ResourceType::from_type_url("type.googleapis.com/nothing"), None);
     }
 
     #[test]
@@ -190,42 +177,15 @@ mod tests {
     fn names_are_read_from_every_kind() {
         let name = || "n".to_owned();
         let resources = [
-            pack(&Cluster {
-                name: name(),
-                ..Default::default()
-            }),
-            pack(&ClusterLoadAssignment {
-                cluster_name: name(),
-                ..Default::default()
-            }),
-            pack(&Listener {
-                name: name(),
-                ..Default::default()
-            }),
-            pack(&ScopedRouteConfiguration {
-                name: name(),
-                ..Default::default()
-            }),
-            pack(&RouteConfiguration {
-                name: name(),
-                ..Default::default()
-            }),
-            pack(&VirtualHost {
-                name: name(),
-                ..Default::default()
-            }),
-            pack(&Secret {
-                name: name(),
-                ..Default::default()
-            }),
-            pack(&TypedExtensionConfig {
-                name: name(),
-                ..Default::default()
-            }),
-            pack(&Runtime {
-                name: name(),
-                ..Default::default()
-            }),
+            pack(&Cluster { name: name(), ..Default::default() }),
+            pack(&ClusterLoadAssignment { cluster_name: name(), ..Default::default() }),
+            pack(&Listener { name: name(), ..Default::default() }),
+            pack(&ScopedRouteConfiguration { name: name(), ..Default::default() }),
+            pack(&RouteConfiguration { name: name(), ..Default::default() }),
+            pack(&VirtualHost { name: name(), ..Default::default() }),
+            pack(&Secret { name: name(), ..Default::default() }),
+            pack(&TypedExtensionConfig { name: name(), ..Default::default() }),
+            pack(&Runtime { name: name(), ..Default::default() }),
         ];
         for (kind, resource) in ResourceType::ALL.into_iter().zip(&resources) {
             assert_eq!(kind.name_of(resource).unwrap(), "n");
@@ -235,14 +195,7 @@ mod tests {
 
     #[test]
     fn a_resource_of_another_type_is_refused() {
-        let error = ResourceType::Cluster
-            .name_of(&pack(&Listener::default()))
-            .unwrap_err();
-        assert!(
-            error
-                .to_string()
-                .contains("envoy.config.cluster.v3.Cluster"),
-            "{error}"
-        );
+        let error = ResourceType::Cluster.name_of(&pack(&Listener::default())).unwrap_err();
+        assert!(error.to_string().contains("envoy.config.cluster.v3.Cluster"), "{error}");
     }
 }

@@ -8,21 +8,14 @@ use crate::pb::google::protobuf::{ListValue, Struct, Value, value::Kind};
 /// integers, so that `5` does not come back as `5.0`; numbers that JSON can't hold become null.
 #[must_use]
 pub fn struct_to_json(value: &Struct) -> Map<String, Json> {
-    value
-        .fields
-        .iter()
-        .map(|(name, value)| (name.clone(), value_to_json(value)))
-        .collect()
+    value.fields.iter().map(|(name, value)| (name.clone(), value_to_json(value))).collect()
 }
 
 /// The `Struct` of a JSON object. Numbers become doubles, as protobuf has it.
 #[must_use]
 pub fn json_to_struct(object: &Map<String, Json>) -> Struct {
     Struct {
-        fields: object
-            .iter()
-            .map(|(name, value)| (name.clone(), json_to_value(value)))
-            .collect(),
+        fields: object.iter().map(|(name, value)| (name.clone(), json_to_value(value))).collect(),
     }
 }
 
@@ -47,9 +40,9 @@ pub fn json_to_value(json: &Json) -> Value {
         Json::Bool(flag) => Kind::BoolValue(*flag),
         Json::Number(number) => Kind::NumberValue(number.as_f64().unwrap_or(f64::NAN)),
         Json::String(text) => Kind::StringValue(text.clone()),
-        Json::Array(items) => Kind::ListValue(ListValue {
-            values: items.iter().map(json_to_value).collect(),
-        }),
+        Json::Array(items) => {
+            Kind::ListValue(ListValue { values: items.iter().map(json_to_value).collect() })
+        }
         Json::Object(object) => Kind::StructValue(json_to_struct(object)),
     };
     Value { kind: Some(kind) }
@@ -76,17 +69,13 @@ mod tests {
     #[test]
     fn json_survives_the_way_through_a_struct() {
         let json = json!({"a": 5, "b": -1.5, "c": [true, null, "x"], "d": {"e": {}}});
-        let Json::Object(object) = &json else {
-            unreachable!()
-        };
+        let Json::Object(object) = &json else { unreachable!() };
         assert_eq!(Json::Object(struct_to_json(&json_to_struct(object))), json);
     }
 
     #[test]
     fn numbers_that_json_lacks_become_null() {
-        let value = Value {
-            kind: Some(Kind::NumberValue(f64::INFINITY)),
-        };
+        let value = Value { kind: Some(Kind::NumberValue(f64::INFINITY)) };
         assert_eq!(value_to_json(&value), Json::Null);
     }
 }

@@ -46,24 +46,16 @@ impl TypedStruct {
                 found: any.type_url.clone(),
             });
         }
-        let wire = Wire::decode(any.value.as_slice()).map_err(|source| AnyError::Malformed {
-            type_url: any.type_url.clone(),
-            source,
-        })?;
+        let wire = Wire::decode(any.value.as_slice())
+            .map_err(|source| AnyError::Malformed { type_url: any.type_url.clone(), source })?;
         let value = wire.value.as_ref().map(struct_to_json).unwrap_or_default();
-        Ok(Self {
-            type_url: wire.type_url,
-            value: Json::Object(value),
-        })
+        Ok(Self { type_url: wire.type_url, value: Json::Object(value) })
     }
 
     /// Packs `fields` as an `xds.type.v3.TypedStruct` that stands for `type_url`.
     #[must_use]
     pub fn pack(type_url: &str, fields: &Map<String, Json>) -> Any {
-        crate::pack(&Wire {
-            type_url: type_url.to_owned(),
-            value: Some(json_to_struct(fields)),
-        })
+        crate::pack(&Wire { type_url: type_url.to_owned(), value: Some(json_to_struct(fields)) })
     }
 
     /// Name of the message that this stands for, without the prefix of its type URL.
@@ -94,10 +86,7 @@ mod tests {
     use super::*;
 
     fn fields() -> Map<String, Json> {
-        json!({"count": 2, "time_window": 60})
-            .as_object()
-            .unwrap()
-            .clone()
+        json!({"count": 2, "time_window": 60}).as_object().unwrap().clone()
     }
 
     #[test]
@@ -114,9 +103,6 @@ mod tests {
     #[test]
     fn other_messages_are_refused() {
         let any = crate::pack(&Struct::default());
-        assert!(matches!(
-            TypedStruct::open(&any),
-            Err(AnyError::WrongType { .. })
-        ));
+        assert!(matches!(TypedStruct::open(&any), Err(AnyError::WrongType { .. })));
     }
 }

@@ -16,7 +16,7 @@ use super::{
     ServerEvent, ServerProtocol,
     observed::{Unanswered, endpoints_of},
 };
-use crate::{NodeResources, TypeResources, VersionedResource};
+use crate::{NodeResources, Subscription, TypeResources, VersionedResource};
 
 /// The name that stands for every resource of a type.
 const EVERYTHING: &str = "*";
@@ -40,6 +40,8 @@ struct TypeStream {
     compared: Option<Arc<TypeResources>>,
     /// The client waits for an answer even if there is nothing to tell.
     owes_answer: bool,
+    /// The subscription changed, and nobody was told yet.
+    resubscribed: bool,
     unanswered: Unanswered,
 }
 
@@ -62,6 +64,7 @@ impl TypeStream {
         }
         if !subscribed.is_empty() || !unsubscribed.is_empty() || first {
             self.compared = None;
+            self.resubscribed = true;
         }
         for name in subscribed {
             if name == EVERYTHING {
@@ -206,6 +209,17 @@ impl ServerProtocol for DeltaServer {
             }
         }
         None
+    }
+
+    fn changed_subscription(&mut self) -> Option<(ResourceType, Subscription)> {
+        let (kind, stream) = self.types.iter_mut().find(|(_, stream)| stream.resubscribed)?;
+        stream.resubscribed = false;
+        let subscription = if stream.wildcard {
+            Subscription::Wildcard
+        } else {
+            Subscription::Names(stream.names.clone())
+        };
+        Some((*kind, subscription))
     }
 }
 

@@ -14,7 +14,7 @@ use super::{
     ServerEvent, ServerProtocol,
     observed::{Unanswered, endpoints_of},
 };
-use crate::{NodeResources, TypeResources, VersionedResource};
+use crate::{NodeResources, Subscription, TypeResources, VersionedResource};
 
 /// The name that stands for every resource of a type.
 const EVERYTHING: &str = "*";
@@ -36,6 +36,8 @@ struct TypeStream {
     compared: Option<Arc<TypeResources>>,
     /// The client waits for an answer even if nothing changed.
     owes_answer: bool,
+    /// The subscription changed, and nobody was told yet.
+    resubscribed: bool,
     /// Nonce of the last push.
     nonce: String,
     unanswered: Unanswered,
@@ -58,6 +60,7 @@ impl TypeStream {
         self.owes_answer |= wildcard && !self.wildcard;
         (self.wildcard, self.names) = (wildcard, names);
         self.compared = None;
+        self.resubscribed = true;
         if !self.wildcard {
             let names = &self.names;
             self.sent.retain(|name, _| names.contains(name));
@@ -170,5 +173,16 @@ impl ServerProtocol for SotwServer {
     fn next_response(&mut self, resources: &NodeResources) -> Option<DiscoveryResponse> {
         let kinds: Vec<ResourceType> = self.types.keys().copied().collect();
         kinds.into_iter().find_map(|kind| self.push(kind, resources.of(kind)))
+    }
+
+    fn changed_subscription(&mut self) -> Option<(ResourceType, Subscription)> {
+        let (kind, stream) = self.types.iter_mut().find(|(_, stream)| stream.resubscribed)?;
+        stream.resubscribed = false;
+        let subscription = if stream.wildcard {
+            Subscription::Wildcard
+        } else {
+            Subscription::Names(stream.names.clone())
+        };
+        Some((*kind, subscription))
     }
 }

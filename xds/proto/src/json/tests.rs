@@ -45,10 +45,7 @@ fn a_bootstrap_with_nested_any_is_mapped() {
     }));
     let bootstrap: Bootstrap = from_json(json).unwrap();
     let listener = &bootstrap.static_resources.unwrap().listeners[0];
-    let config = listener.filter_chains[0].filters[0]
-        .config_type
-        .clone()
-        .unwrap();
+    let config = listener.filter_chains[0].filters[0].config_type.clone().unwrap();
     let crate::pb::envoy::config::listener::v3::filter::ConfigType::TypedConfig(any) = config
     else {
         panic!("no typed_config")
@@ -64,14 +61,8 @@ const FILTER: &str = "static_resources.listeners[0].filter_chains[0].filters[0].
 fn an_unknown_field_inside_an_any_is_named_by_its_path() {
     let (path, reason) = path_of(bootstrap(&json!({"@type": HCM, "stat_prefx": "x"})));
     assert_eq!(path, format!("{FILTER}.stat_prefx"));
-    assert!(
-        reason.starts_with("unknown field of envoy.extensions.filters.network"),
-        "{reason}"
-    );
-    assert!(
-        reason.ends_with("did you mean \"stat_prefix\"?"),
-        "{reason}"
-    );
+    assert!(reason.starts_with("unknown field of envoy.extensions.filters.network"), "{reason}");
+    assert!(reason.ends_with("did you mean \"stat_prefix\"?"), "{reason}");
 }
 
 #[test]
@@ -101,10 +92,7 @@ fn unknown_and_missing_types_are_named_by_their_path() {
 fn wrong_enums_durations_and_twice_given_choices_are_named_by_their_path() {
     let cluster = |json| from_json::<Cluster>(json).unwrap_err();
     assert_eq!(cluster(json!({"type": "STATICK"})).path, "type");
-    assert_eq!(
-        cluster(json!({"connect_timeout": "soon"})).path,
-        "connect_timeout"
-    );
+    assert_eq!(cluster(json!({"connect_timeout": "soon"})).path, "connect_timeout");
     let twice = json!({"ring_hash_lb_config": {}, "maglev_lb_config": {}});
     assert!(cluster(twice).reason.contains("lb_config"));
     assert_eq!(cluster(json!([])).path, "");
@@ -127,10 +115,7 @@ fn a_typed_struct_keeps_its_fields_unchanged() {
     );
     let fields = json!({"a": 1}).as_object().unwrap().clone();
     let packed = TypedStruct::pack("weft.Plugin", &fields);
-    assert_eq!(
-        any_to_json(&packed, Sensitive::Redact)["value"],
-        json!({"a": 1.0})
-    );
+    assert_eq!(any_to_json(&packed, Sensitive::Redact)["value"], json!({"a": 1.0}));
 }
 
 #[test]
@@ -148,31 +133,16 @@ fn written_json_reads_back_as_the_same_message() {
     });
     let routes: RouteConfiguration = from_json(json).unwrap();
     let written = to_json(&routes);
-    assert_eq!(
-        from_json::<RouteConfiguration>(written.clone()).unwrap(),
-        routes
-    );
-    assert_eq!(
-        written["virtual_hosts"][0]["routes"][0]["route"]["timeout"],
-        "0.250s"
-    );
+    assert_eq!(from_json::<RouteConfiguration>(written.clone()).unwrap(), routes);
+    assert_eq!(written["virtual_hosts"][0]["routes"][0]["route"]["timeout"], "0.250s");
 }
 
 #[test]
 fn an_unknown_any_is_written_as_base64_and_never_fails() {
-    let any = Any {
-        type_url: "type.googleapis.com/no.Such".into(),
-        value: vec![1, 2, 3],
-    };
+    let any = Any { type_url: "type.googleapis.com/no.Such".into(), value: vec![1, 2, 3] };
     let json = any_to_json(&any, Sensitive::Keep);
-    assert_eq!(
-        json,
-        json!({"@type": "type.googleapis.com/no.Such", "value": "AQID"})
-    );
-    let broken = Any {
-        value: vec![0xff],
-        ..pack(&Listener::default())
-    };
+    assert_eq!(json, json!({"@type": "type.googleapis.com/no.Such", "value": "AQID"}));
+    let broken = Any { value: vec![0xff], ..pack(&Listener::default()) };
     assert_eq!(any_to_json(&broken, Sensitive::Keep)["value"], "/w==");
 }
 
@@ -187,24 +157,14 @@ fn private_keys_are_redacted_and_certificates_are_not() {
     }))
     .unwrap();
     let written = any_to_json(&pack(&secret), Sensitive::Redact);
-    assert_eq!(
-        written["tls_certificate"]["private_key"]["inline_string"],
-        "[redacted]"
-    );
-    assert_eq!(
-        written["tls_certificate"]["certificate_chain"]["inline_string"],
-        "public"
-    );
+    assert_eq!(written["tls_certificate"]["private_key"]["inline_string"], "[redacted]");
+    assert_eq!(written["tls_certificate"]["certificate_chain"]["inline_string"], "public");
     assert!(to_json(&secret).to_string().contains("hidden"));
 }
 
 #[test]
 fn every_generated_message_has_a_descriptor() {
-    for name in [
-        TypedStruct::XDS,
-        TypedStruct::UDPA,
-        "xds.type.matcher.v3.Matcher",
-    ] {
+    for name in [TypedStruct::XDS, TypedStruct::UDPA, "xds.type.matcher.v3.Matcher"] {
         assert!(descriptors::message(name).is_some(), "{name}");
     }
     assert!(descriptors::of::<crate::pb::envoy::admin::v3::ConfigDump>().is_some());

@@ -60,14 +60,8 @@ impl Writer {
                 let type_url = message.get_field_by_name("type_url");
                 let value = message.get_field_by_name("value");
                 self.any(
-                    type_url
-                        .as_ref()
-                        .and_then(|value| value.as_str())
-                        .unwrap_or_default(),
-                    value
-                        .as_ref()
-                        .and_then(|value| value.as_bytes())
-                        .map_or(&[], |bytes| bytes),
+                    type_url.as_ref().and_then(|value| value.as_str()).unwrap_or_default(),
+                    value.as_ref().and_then(|value| value.as_bytes()).map_or(&[], |bytes| bytes),
                 )
             }
             // The mapping refuses what has no JSON form, like a year of five digits.
@@ -98,11 +92,7 @@ impl Writer {
             .fields()
             .map(|(field, value)| {
                 let hidden = self.sensitive == Sensitive::Redact && is_sensitive(&field);
-                let json = if hidden {
-                    redact(value)
-                } else {
-                    self.field(&field, value)
-                };
+                let json = if hidden { redact(value) } else { self.field(&field, value) };
                 (field.name().to_owned(), json)
             })
             .collect()
@@ -111,11 +101,9 @@ impl Writer {
     fn field(&self, field: &FieldDescriptor, value: &Value) -> Json {
         let kind = field.kind();
         match (value, &kind) {
-            (Value::List(items), _) => items
-                .iter()
-                .map(|item| self.value(&kind, item))
-                .collect::<Vec<_>>()
-                .into(),
+            (Value::List(items), _) => {
+                items.iter().map(|item| self.value(&kind, item)).collect::<Vec<_>>().into()
+            }
             (Value::Map(entries), Kind::Message(entry)) => {
                 let kind = entry.map_entry_value_field().kind();
                 let mut entries: Vec<_> = entries
@@ -190,10 +178,9 @@ fn redact(value: &Value) -> Json {
         Value::String(_) => REDACTED.into(),
         Value::Bytes(_) => BASE64_STANDARD.encode(REDACTED).into(),
         Value::List(items) => items.iter().map(redact).collect::<Vec<_>>().into(),
-        Value::Map(entries) => entries
-            .iter()
-            .map(|(key, value)| (map_key(key), redact(value)))
-            .collect(),
+        Value::Map(entries) => {
+            entries.iter().map(|(key, value)| (map_key(key), redact(value))).collect()
+        }
         Value::Message(message) if is_well_known(message.descriptor().full_name()) => {
             REDACTED.into()
         }

@@ -31,18 +31,14 @@ fn json_is_read_as_yaml() {
 #[test]
 fn broken_yaml_is_reported_with_its_line() {
     let error = from_yaml::<Cluster>("name: a\ntype: [STATIC\nx: y\n").unwrap_err();
-    let YamlError::Syntax(text) = error else {
-        panic!("{error}")
-    };
+    let YamlError::Syntax(text) = error else { panic!("{error}") };
     assert!(text.contains("line 3") || text.contains("3:"), "{text}");
 }
 
 #[test]
 fn repeated_keys_are_reported_with_their_line() {
     let error = from_yaml::<Cluster>("name: a\nname: b\n").unwrap_err();
-    let YamlError::Syntax(text) = error else {
-        panic!("{error}")
-    };
+    let YamlError::Syntax(text) = error else { panic!("{error}") };
     assert!(text.contains("line 2") || text.contains("2:"), "{text}");
 }
 
@@ -65,9 +61,7 @@ fn texts_that_look_like_other_things_stay_texts() {
 fn ten_thousand_clusters_are_read() {
     let mut yaml = String::from("static_resources:\n  clusters:\n");
     for index in 0..10_000 {
-        yaml.push_str(&format!(
-            "  - name: c{index}\n    type: STATIC\n    connect_timeout: 1s\n"
-        ));
+        yaml.push_str(&format!("  - name: c{index}\n    type: STATIC\n    connect_timeout: 1s\n"));
     }
     let bootstrap: Bootstrap = from_yaml(&yaml).unwrap();
     assert_eq!(bootstrap.static_resources.unwrap().clusters.len(), 10_000);

@@ -1,0 +1,90 @@
+//! One stream, from the attempt to its end.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use futures_util::StreamExt;
+use tokio::sync::mpsc;
+
+use super::state::State;
+use crate::{
+    ClientConfig, Transport,
+    rpc::{self, Inbound, Rpc},
+};
+
+/// Requests that may wait for the connection.
+const QUEUE: usize = 16;
+
+/// How a stream ended.
+pub(super) struct Ended {
+    /// Whether the server answered at least once.
+    pub(super) answered: bool,
+    pub(super) reason: String,
+}
+
+pub(super) async fn run<P: Rpc>(
+    state: &mut State<P>,
+    transport: &Arc<dyn Transport>,
+    config: &ClientConfig,
+) -> Ended {
+    let mut answered = false;
+    let reason = match talk(state, transport, config, &mut answered).await {
+        Ok(()) => "the server closed the stream".to_owned(),
+        Err(reason) => reason,
+    };
+    Ended { answered, reason }
+}
+
+async fn talk<P: Rpc>(
+    state: &mut State<P>,
+    transport: &Arc<dyn Transport>,
+    config: &ClientConfig,
+    answered: &mut bool,
+) -> Result<(), String> {
+    let (sender, requests) = mpsc::channel(QUEUE);
+    let opening = rpc::open::<P>(transport, config, requests);
+    let shared = state.shared.clone();
+    let mut inbound = tokio::select! {
+        biased;
+        () = shared.stop.cancelled() => return Err("stopped".to_owned()),
+        opened = opening => opened.map_err(|error| error.to_string())?,
+    };
+    state.machine.connected();
+    let mut outbound = VecDeque::new();
+    let mut writable = true;
+    loop {
+        outbound.extend(std::iter::from_fn(|| state.machine.next_request()));
+        // In this order: what is owed to the server first, then what it says, then the cache.
+        tokio::select! {
+            biased;
+            () = shared.stop.cancelled() => return Err("stopped".to_owned()),
+            permit = sender.reserve(), if writable && !outbound.is_empty() => {
+                match (permit, outbound.pop_front()) {
+                    (Ok(permit), Some(request)) => permit.send(request),
+                    // The call is over; the other direction knows why.
+                    _ => writable = false,
+                }
+            }
+            message = inbound.next() => match message {
+                None => return Ok(()),
+                Some(Err(status)) => return Err(describe(&status)),
+                Some(Ok(Inbound::Opened)) => state.opened(),
+                Some(Ok(Inbound::Message(response))) => {
+                    *answered = true;
+                    state.receive(response);
+                }
+            },
+            () = shared.refresh.notified() => state.subscribe(),
+            () = shared.blobs_changed.notified() => state.persist.changed(),
+            earlier = state.persist.due() => state.write(earlier),
+        }
+    }
+}
+
+fn describe(status: &tonic::Status) -> String {
+    match std::error::Error::source(status) {
+        Some(source) => {
+            format!("{:?}: {}: {}", status.code(), status.message(), rpc::chain(source))
+        }
+        None => format!("{:?}: {}", status.code(), status.message()),
+    }
+}

@@ -1,0 +1,172 @@
+//! What lives as long as the client: the machine, the handler, the status, the cache.
+
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use tokio::{sync::watch, time::sleep};
+use weft_xds_ads::{Rejection, ResourceType, ResourceUpdate, Subscription};
+
+use super::ResourceHandler;
+use crate::{
+    CacheError, CachedState, CachedType, ClientStatus, handle::Shared, persist::Persist, rpc::Rpc,
+};
+
+pub(super) struct State<P> {
+    pub(super) machine: P,
+    pub(super) handler: Box<dyn ResourceHandler>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) status: watch::Sender<ClientStatus>,
+    pub(super) persist: Persist,
+}
+
+impl<P: Rpc> State<P> {
+    /// Serves the handler from the cache, then asks what it wants.
+    pub(super) async fn restore(&mut self) {
+        match self.persist.load().await {
+            Ok(Some(cached)) => self.replay(cached),
+            Ok(None) => {}
+            Err(error) => {
+                tracing::warn!(%error, "the cached configuration is not used");
+                self.cache_failed(&error);
+            }
+        }
+        self.subscribe();
+        self.status.send_modify(|status| status.restored = true);
+    }
+
+    /// Type by type in push order, each asked for anew: what is wanted of a later type depends on
+    /// what an earlier one brought.
+    fn replay(&mut self, cached: CachedState) {
+        let CachedState { mut types, blobs } = cached;
+        for (name, content) in blobs {
+            self.shared.blobs.lock().entry(name).or_insert(content);
+        }
+        for kind in ResourceType::ALL {
+            let Some(CachedType { version, mut resources }) = types.remove(&kind) else { continue };
+            let wanted: BTreeMap<_, _> = self.handler.subscriptions().into_iter().collect();
+            let wanted = wanted.get(&kind).cloned().unwrap_or_else(Subscription::none);
+            resources.retain(|resource| wanted.includes(&resource.name));
+            if resources.is_empty() {
+                continue;
+            }
+            let rejected = self.handler.apply(ResourceUpdate {
+                resource_type: kind,
+                version: version.clone(),
+                added: resources.clone(),
+                removed: Vec::new(),
+                full: false,
+            });
+            resources.retain(|resource| rejected.iter().all(|one| one.name != resource.name));
+            self.machine.restore(kind, &version, resources);
+            self.record(kind, version, rejected);
+        }
+    }
+
+    /// Applies a response and answers it.
+    pub(super) fn receive(&mut self, response: P::Response) {
+        let Some(received) = self.machine.receive(response) else { return };
+        let (kind, version) = (received.update.resource_type, received.update.version.clone());
+        let (added, removed) = (received.update.added.len(), received.update.removed.len());
+        let rejected = self.handler.apply(received.update);
+        tracing::debug!(%kind, version, added, removed, rejected = rejected.len(), "update");
+        for one in &rejected {
+            tracing::warn!(%kind, name = one.name, field = one.field, reason = one.reason, "rejected");
+        }
+        // Nothing is sent between the two: in the state-of-the-world variant the answer carries
+        // what is wanted by then.
+        self.machine.complete(received.pending, rejected.clone());
+        self.subscribe();
+        self.record(kind, version, rejected);
+        self.persist.changed();
+    }
+
+    pub(super) fn subscribe(&mut self) {
+        self.machine.set_subscriptions(self.handler.subscriptions());
+    }
+
+    fn record(&self, kind: ResourceType, version: String, rejected: Vec<Rejection>) {
+        self.status.send_modify(|status| {
+            let one = status.types.entry(kind).or_default();
+            if rejected.is_empty() {
+                one.accepted += 1;
+                one.version = version;
+            } else {
+                one.rejected += 1;
+            }
+            one.last_update = Some(SystemTime::now());
+            one.rejections = rejected;
+        });
+    }
+
+    pub(super) fn opened(&mut self) {
+        self.handler.connection_changed(true);
+        self.status.send_modify(|status| {
+            status.connected = true;
+            status.connections += 1;
+            status.last_error = None;
+        });
+    }
+
+    pub(super) fn lost(&mut self, reason: &str) {
+        self.machine.disconnected();
+        let mut was_connected = false;
+        self.status.send_modify(|status| {
+            was_connected = std::mem::replace(&mut status.connected, false);
+            status.last_error = Some(reason.to_owned());
+        });
+        if was_connected {
+            tracing::info!(reason, "the stream to the control plane ended");
+            self.handler.connection_changed(false);
+        } else {
+            tracing::debug!(reason, "the control plane can't be reached");
+        }
+    }
+
+    /// Waits between two attempts, and goes on serving the owner meanwhile.
+    pub(super) async fn wait(&mut self, time: Duration) {
+        let over = sleep(time);
+        tokio::pin!(over);
+        loop {
+            // Order does not matter: each branch leaves the others' state alone.
+            tokio::select! {
+                () = self.shared.stop.cancelled() => return,
+                () = &mut over => return,
+                () = self.shared.refresh.notified() => self.subscribe(),
+                () = self.shared.blobs_changed.notified() => self.persist.changed(),
+                earlier = self.persist.due() => self.write(earlier),
+            }
+        }
+    }
+
+    /// Has what is held written to the cache; `earlier` is how the write before ended.
+    pub(super) fn write(&mut self, earlier: Result<(), CacheError>) {
+        self.written(earlier);
+        let blobs = self.shared.blobs.lock().clone();
+        self.persist.write(CachedState::of(self.machine.holdings(), blobs));
+    }
+
+    pub(super) async fn finish(&mut self) {
+        let earlier = self.persist.written().await;
+        if self.persist.is_due() {
+            self.write(earlier);
+            let last = self.persist.written().await;
+            self.written(last);
+        } else {
+            self.written(earlier);
+        }
+    }
+
+    fn written(&self, result: Result<(), CacheError>) {
+        if let Err(error) = result {
+            tracing::warn!(%error, "the configuration could not be cached");
+            self.cache_failed(&error);
+        }
+    }
+
+    fn cache_failed(&self, error: &CacheError) {
+        self.status.send_modify(|status| status.cache_error = Some(error.to_string()));
+    }
+}
