@@ -11,7 +11,7 @@ mod screen;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -39,11 +39,18 @@ pub struct UpOptions {
 pub async fn run(options: &UpOptions) -> Result<ExitCode> {
     let screen = Screen::start();
     let mut place = Place::create(options.folder.as_deref())?;
-    let ended = tokio::select! {
-        ended = show(&screen, &place, options.check) => ended,
-        signal = until_signal() => signal.and_then(|name| bail!("ended by {name}")),
+    // Processes and namespaces go with the future that does not win.
+    let shown = tokio::select! {
+        shown = show(&screen, &place, options.check) => shown,
+        signal = until_signal() => {
+            screen.note(&format!("{}: ended", signal?));
+            return Ok(ExitCode::FAILURE);
+        }
     };
-    // Whatever happened: processes and namespaces went with the future above.
+    let ended = match shown {
+        Ok((mesh, holds)) => end(&screen, mesh, options.check).await.map(|()| holds),
+        Err(error) => Err(error),
+    };
     match ended {
         Ok(true) => Ok(ExitCode::SUCCESS),
         Ok(false) => {
@@ -54,19 +61,23 @@ pub async fn run(options: &UpOptions) -> Result<ExitCode> {
     }
 }
 
-/// Whether every claim held.
-async fn show(screen: &Screen, place: &Place, unattended: bool) -> Result<bool> {
+/// The running mesh, and whether every claim held.
+async fn show<'a>(screen: &Screen, place: &'a Place, unattended: bool) -> Result<(Mesh<'a>, bool)> {
     let mut mesh = Mesh::start(screen, place).await?;
     let verdicts = checks::run_all(screen, &mut mesh).await;
     screen.table(&verdicts);
-    let all = verdicts.iter().all(Verdict::holds);
     if !unattended {
-        screen.note(&mesh.directions());
+        screen.note(&mesh.directions()?);
+    }
+    Ok((mesh, verdicts.iter().all(Verdict::holds)))
+}
+
+async fn end(screen: &Screen, mesh: Mesh<'_>, unattended: bool) -> Result<()> {
+    if !unattended {
         let signal = until_signal().await?;
         screen.note(&format!("{signal}: ending"));
     }
-    mesh.stop().await?;
-    Ok(all)
+    mesh.stop().await
 }
 
 async fn until_signal() -> Result<&'static str> {

@@ -117,24 +117,23 @@ impl<'a> Mesh<'a> {
         command
     }
 
-    /// What a person can try while it runs.
-    pub(crate) fn directions(&self) -> String {
+    /// What a person can try while it runs, from this machine and inside the namespaces.
+    pub(crate) fn directions(&self) -> Result<String> {
+        self.network.uplink()?;
         let client = self.client.host().namespace();
         let control = self.control.host().namespace();
-        let edge = self.edge.host();
+        let edge = self.edge.host().ipv4();
         let key = self.control.admin_key_file(self.place);
-        format!(
+        Ok(format!(
             "\nThe mesh stays up until Ctrl-C. In another terminal, as root:\n  \
              ip netns exec {client} curl http://{SERVICE}/\n  \
              ip netns exec {client} curl 127.0.0.1:15000/clusters\n  \
-             ip netns exec {control} curl -H \"X-API-KEY: $(cat {})\" 127.0.0.1:9180/apisix/admin/routes\n  \
-             ip netns exec {} curl -k --resolve {PUBLIC_NAME}:9443:{} https://{PUBLIC_NAME}:9443/\n\
-             Logs, configuration and state: {}",
+             curl -k --resolve {PUBLIC_NAME}:9443:{edge} https://{PUBLIC_NAME}:9443/\n  \
+             ip netns exec {control} curl -H \"X-API-KEY: $(cat {})\" 127.0.0.1:9180{ROUTE}\n\
+             Logs, configuration and state: {}\n",
             key.display(),
-            self.outsider.namespace(),
-            edge.ipv4(),
             self.place.path("").display(),
-        )
+        ))
     }
 
     /// Ends the processes in order and removes the namespaces.
