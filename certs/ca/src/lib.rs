@@ -1,1 +1,29 @@
 //! The certificate authority and its signing service.
+//!
+//! [`CertificateAuthority`] keeps a root (made at first start, or given) and issues short-lived
+//! SVIDs; [`SigningService`] offers that over gRPC with the wire contract of
+//! `istio.v1.auth.IstioCertificateService`, to callers that an [`Authenticator`] recognises.
+
+mod authenticate;
+mod authority;
+mod csr;
+mod error;
+mod incoming;
+mod service;
+mod storage;
+mod template;
+#[cfg(test)]
+mod tests;
+mod token;
+pub mod wire;
+
+pub use authenticate::{
+    Authentication, AuthenticationError, Authenticator, Authenticators, Caller, ClientCertificates,
+};
+pub use authority::{
+    AuthorityConfig, CertificateAuthority, IssuedCertificate, ServerCertificate, ServerNames,
+};
+pub use error::{AuthorityError, IssueError, TokenError};
+pub use incoming::{TlsConnection, TlsIncoming};
+pub use service::SigningService;
+pub use token::{TOKEN_AUDIENCE, TokenIssuer, TokenVerifier};

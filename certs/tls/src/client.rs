@@ -88,11 +88,7 @@ impl ClientTls {
         let provider = provider_with(spec.cipher_suites.as_deref(), spec.max_version)?;
         let versions = versions(spec.min_version, spec.max_version)?;
         let verifier = ServerVerifier {
-            policy: spec
-                .validation
-                .as_ref()
-                .map(PeerPolicy::compile)
-                .transpose()?,
+            policy: spec.validation.as_ref().map(PeerPolicy::compile).transpose()?,
             match_server_name: spec.match_server_name,
         };
         let builder = ClientConfig::builder_with_provider(provider)
@@ -174,9 +170,7 @@ impl ClientTls {
 
 impl fmt::Debug for ClientTls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ClientTls")
-            .field("server_name", &self.server_name)
-            .finish_non_exhaustive()
+        f.debug_struct("ClientTls").field("server_name", &self.server_name).finish_non_exhaustive()
     }
 }
 
@@ -185,8 +179,7 @@ impl fmt::Debug for ClientTls {
 fn configured_name(sni: Option<&str>) -> Result<ServerName<'static>, SpecError> {
     match sni {
         None | Some("") => Ok(ServerName::from(IpAddr::from(Ipv4Addr::UNSPECIFIED))),
-        Some(name) => ServerName::try_from(name.to_owned()).map_err(|_| SpecError::ServerName {
-            name: name.to_owned(),
-        }),
+        Some(name) => ServerName::try_from(name.to_owned())
+            .map_err(|_| SpecError::ServerName { name: name.to_owned() }),
     }
 }

@@ -28,10 +28,7 @@ impl CertifiedChain {
     /// # Errors
     /// [`SpecError`] naming the PEM block that is broken or missing, or [`SpecError::KeyMismatch`].
     pub fn from_pem(chain: &[u8], key: &[u8]) -> Result<Self, SpecError> {
-        Self::from_der(
-            pem::certificates("certificate chain", chain)?,
-            pem::private_key(key)?,
-        )
+        Self::from_der(pem::certificates("certificate chain", chain)?, pem::private_key(key)?)
     }
 
     /// Takes a DER encoded chain, leaf first, and key.
@@ -49,19 +46,12 @@ impl CertifiedChain {
         let leaf = details.swap_remove(0);
         let key = CertifiedKey::from_der(chain, key, default_provider()).map_err(|error| {
             if matches!(error, rustls::Error::InconsistentKeys(_)) {
-                SpecError::KeyMismatch {
-                    subject: display_name(&leaf),
-                }
+                SpecError::KeyMismatch { subject: display_name(&leaf) }
             } else {
-                SpecError::PrivateKey {
-                    reason: error.to_string(),
-                }
+                SpecError::PrivateKey { reason: error.to_string() }
             }
         })?;
-        Ok(Self(Arc::new(Inner {
-            key: Arc::new(key),
-            leaf,
-        })))
+        Ok(Self(Arc::new(Inner { key: Arc::new(key), leaf })))
     }
 
     /// The chain, leaf first.
@@ -121,19 +111,16 @@ impl TrustBundle {
             .iter()
             .enumerate()
             .map(|(index, der)| {
-                webpki::anchor_from_trusted_cert(der)
-                    .map(|anchor| anchor.to_owned())
-                    .map_err(|error| SpecError::Certificate {
+                webpki::anchor_from_trusted_cert(der).map(|anchor| anchor.to_owned()).map_err(
+                    |error| SpecError::Certificate {
                         what: "trusted roots",
                         number: index + 1,
                         reason: format!("{error:?}"),
-                    })
+                    },
+                )
             })
             .collect::<Result<_, _>>()?;
-        Ok(Self(Arc::new(Roots {
-            certificates: roots,
-            anchors,
-        })))
+        Ok(Self(Arc::new(Roots { certificates: roots, anchors })))
     }
 
     /// The roots, DER encoded.

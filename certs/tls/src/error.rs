@@ -165,12 +165,12 @@ impl VerifyError {
         use webpki::Error as E;
         match error {
             E::UnknownIssuer | E::InvalidSignatureForPublicKey => Self::UntrustedIssuer,
-            E::CertExpired { not_after, .. } => Self::Expired {
-                not_after: system_time(*not_after),
-            },
-            E::CertNotValidYet { not_before, .. } => Self::NotYetValid {
-                not_before: system_time(*not_before),
-            },
+            E::CertExpired { not_after, .. } => {
+                Self::Expired { not_after: system_time(*not_after) }
+            }
+            E::CertNotValidYet { not_before, .. } => {
+                Self::NotYetValid { not_before: system_time(*not_before) }
+            }
             E::CertRevoked => Self::Revoked,
             E::UnknownRevocationStatus => Self::UnknownRevocationStatus,
             E::RequiredEkuNotFoundContext(_) => Self::Purpose,
@@ -184,10 +184,9 @@ impl VerifyError {
         let error = match self {
             Self::UntrustedIssuer => CertificateError::UnknownIssuer,
             Self::Revoked => CertificateError::Revoked,
-            Self::Expired { not_after } => CertificateError::ExpiredContext {
-                time: now,
-                not_after: unix_time(not_after),
-            },
+            Self::Expired { not_after } => {
+                CertificateError::ExpiredContext { time: now, not_after: unix_time(not_after) }
+            }
             Self::NotYetValid { not_before } => CertificateError::NotValidYetContext {
                 time: now,
                 not_before: unix_time(not_before),
@@ -203,12 +202,12 @@ impl VerifyError {
                 Self::UntrustedIssuer
             }
             CertificateError::Revoked => Self::Revoked,
-            CertificateError::ExpiredContext { not_after, .. } => Self::Expired {
-                not_after: system_time(*not_after),
-            },
-            CertificateError::NotValidYetContext { not_before, .. } => Self::NotYetValid {
-                not_before: system_time(*not_before),
-            },
+            CertificateError::ExpiredContext { not_after, .. } => {
+                Self::Expired { not_after: system_time(*not_after) }
+            }
+            CertificateError::NotValidYetContext { not_before, .. } => {
+                Self::NotYetValid { not_before: system_time(*not_before) }
+            }
             // rustls carries foreign reasons behind `dyn Error`: the one way to get ours back.
             CertificateError::Other(OtherError(inner)) => inner
                 .downcast_ref::<Self>()
@@ -305,9 +304,7 @@ impl From<rustls::Error> for TlsError {
 impl From<io::Error> for TlsError {
     /// Finds the TLS error that tokio-rustls wrapped into an I/O error.
     fn from(error: io::Error) -> Self {
-        let inner = error
-            .get_ref()
-            .and_then(|inner| inner.downcast_ref::<rustls::Error>());
+        let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
         match inner {
             Some(reason) => reason.clone().into(),
             None if error.kind() == io::ErrorKind::UnexpectedEof => Self::Closed,

@@ -23,6 +23,7 @@ pub use client::{ClientStream, ClientTls, ClientTlsSpec};
 pub use credential::{CertifiedChain, TrustBundle};
 pub use error::{SpecError, TlsError, VerifyError};
 pub use peer::{Handshake, PeerCertificate, peer};
+pub use pem::certificate_pem;
 pub use provider::TlsVersion;
 pub use san::{SanKind, SanMatcher, SanPattern};
 pub use server::{ServerStream, ServerTls, ServerTlsSpec};
@@ -34,9 +35,5 @@ pub const ISTIO_PEER_EXCHANGE: &[u8] = b"istio-peer-exchange";
 
 /// A protocol list without [`ISTIO_PEER_EXCHANGE`].
 fn usable_alpn(protocols: &[Vec<u8>]) -> Vec<Vec<u8>> {
-    protocols
-        .iter()
-        .filter(|protocol| *protocol != ISTIO_PEER_EXCHANGE)
-        .cloned()
-        .collect()
+    protocols.iter().filter(|protocol| *protocol != ISTIO_PEER_EXCHANGE).cloned().collect()
 }

@@ -36,29 +36,22 @@ impl PeerCertificate {
 
     /// What the leaf says; `None` when it can't be read (only possible for unverified peers).
     pub fn details(&self) -> Option<&CertificateDetails> {
-        self.details
-            .get_or_init(|| CertificateDetails::from_der(&self.chain[0]).ok())
-            .as_ref()
+        self.details.get_or_init(|| CertificateDetails::from_der(&self.chain[0]).ok()).as_ref()
     }
 
     /// The SPIFFE id, when the leaf is an SVID.
     pub fn spiffe_id(&self) -> Option<&SpiffeId> {
-        self.spiffe_id
-            .get_or_init(|| self.details()?.spiffe_id().ok())
-            .as_ref()
+        self.spiffe_id.get_or_init(|| self.details()?.spiffe_id().ok()).as_ref()
     }
 
     /// The leaf's SHA-256 digest, lower-case hexadecimal (Envoy's `PEER_FINGERPRINT_256`).
     pub fn sha256(&self) -> &str {
-        self.digest
-            .get_or_init(|| hexadecimal(&sha256(&self.chain[0])))
+        self.digest.get_or_init(|| hexadecimal(&sha256(&self.chain[0])))
     }
 
     /// The identity in the form that services take.
     pub fn identity(&self) -> PeerIdentity {
-        PeerIdentity {
-            spiffe_id: self.spiffe_id().map(ToString::to_string),
-        }
+        PeerIdentity { spiffe_id: self.spiffe_id().map(ToString::to_string) }
     }
 }
 
@@ -88,10 +81,7 @@ pub struct Handshake {
 impl Handshake {
     /// Of a connection that we accepted.
     pub fn of_server(connection: &ServerConnection) -> Self {
-        Self {
-            server_name: connection.server_name().map(str::to_owned),
-            ..Self::of(connection)
-        }
+        Self { server_name: connection.server_name().map(str::to_owned), ..Self::of(connection) }
     }
 
     /// Of a connection that we made.
@@ -105,9 +95,7 @@ impl Handshake {
             peer: peer(connection),
             alpn: connection.alpn_protocol().map(<[u8]>::to_vec),
             server_name: None,
-            version: connection
-                .protocol_version()
-                .and_then(TlsVersion::from_rustls),
+            version: connection.protocol_version().and_then(TlsVersion::from_rustls),
             cipher: cipher.map_or("unknown", |suite| cipher_name(suite.suite())),
             resumed: connection.handshake_kind() == Some(HandshakeKind::Resumed),
         }

@@ -1,5 +1,7 @@
 //! PEM text → DER values, with errors that name the block.
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use rustls_pki_types::pem::{self, PemObject, SectionKind};
 use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 
@@ -25,9 +27,7 @@ pub(crate) fn certificates(
 /// The first private key of a PEM text.
 pub(crate) fn private_key(text: &[u8]) -> Result<PrivateKeyDer<'static>, SpecError> {
     let what = "private key";
-    if text
-        .windows(b"ENCRYPTED PRIVATE KEY".len())
-        .any(|window| window == b"ENCRYPTED PRIVATE KEY")
+    if text.windows(b"ENCRYPTED PRIVATE KEY".len()).any(|window| window == b"ENCRYPTED PRIVATE KEY")
     {
         return Err(SpecError::PrivateKey {
             reason: "it is encrypted; give an unencrypted key".to_owned(),
@@ -57,27 +57,36 @@ pub(crate) fn revocation_lists(
     Ok(wanted)
 }
 
+/// A certificate as a PEM block.
+pub fn certificate_pem(certificate: &CertificateDer<'_>) -> String {
+    let mut text = String::from("-----BEGIN CERTIFICATE-----\n");
+    let mut encoded = BASE64_STANDARD.encode(certificate);
+    while !encoded.is_empty() {
+        let rest = encoded.split_off(encoded.len().min(64));
+        text.push_str(&encoded);
+        text.push('\n');
+        encoded = rest;
+    }
+    text.push_str("-----END CERTIFICATE-----\n");
+    text
+}
+
 type Block = (SectionKind, Vec<u8>);
 
 fn blocks(what: &'static str, text: &[u8]) -> Result<Vec<Block>, SpecError> {
     Block::pem_slice_iter(text)
         .enumerate()
         .map(|(index, block)| {
-            block.map_err(|error| SpecError::Pem {
-                what,
-                block: index + 1,
-                reason: reason(&error),
-            })
+            block.map_err(|error| SpecError::Pem { what, block: index + 1, reason: reason(&error) })
         })
         .collect()
 }
 
 fn reason(error: &pem::Error) -> String {
     match error {
-        pem::Error::MissingSectionEnd { end_marker } => format!(
-            "the line {} is missing",
-            String::from_utf8_lossy(end_marker).trim_end()
-        ),
+        pem::Error::MissingSectionEnd { end_marker } => {
+            format!("the line {} is missing", String::from_utf8_lossy(end_marker).trim_end())
+        }
         pem::Error::IllegalSectionStart { line } => {
             format!("broken line {:?}", String::from_utf8_lossy(line))
         }
@@ -92,9 +101,5 @@ fn missing(what: &'static str, wanted: &'static str, blocks: &[Block]) -> SpecEr
         let kinds = blocks.iter().map(|(kind, _)| format!("{kind:?}"));
         format!("only {}", kinds.collect::<Vec<_>>().join(", "))
     };
-    SpecError::NoPemBlock {
-        what,
-        wanted,
-        found,
-    }
+    SpecError::NoPemBlock { what, wanted, found }
 }

@@ -55,10 +55,8 @@ pub(crate) fn versions(
     if min > max {
         return Err(SpecError::Versions { min, max });
     }
-    let all = [
-        (TlsVersion::V1_3, &rustls::version::TLS13),
-        (TlsVersion::V1_2, &rustls::version::TLS12),
-    ];
+    let all =
+        [(TlsVersion::V1_3, &rustls::version::TLS13), (TlsVersion::V1_2, &rustls::version::TLS12)];
     Ok(all
         .into_iter()
         .filter(|(version, _)| (min..=max).contains(version))
@@ -75,10 +73,8 @@ pub(crate) fn provider_with(
     let Some(names) = cipher_suites else {
         return Ok(Arc::clone(default_provider()));
     };
-    let wanted = names
-        .iter()
-        .flat_map(|name| name.split(['[', ']', '|']))
-        .filter_map(suite_by_name);
+    let wanted =
+        names.iter().flat_map(|name| name.split(['[', ']', '|'])).filter_map(suite_by_name);
     let mut suites: Vec<SupportedCipherSuite> = default_provider()
         .cipher_suites
         .iter()
@@ -88,9 +84,7 @@ pub(crate) fn provider_with(
     let modern = suites.len();
     suites.extend(wanted);
     if max == Some(TlsVersion::V1_2) && suites.len() == modern {
-        return Err(SpecError::CipherSuites {
-            names: names.to_vec(),
-        });
+        return Err(SpecError::CipherSuites { names: names.to_vec() });
     }
     Ok(Arc::new(CryptoProvider {
         cipher_suites: suites,

@@ -23,10 +23,7 @@ pub(crate) struct CertificateByName {
 impl CertificateByName {
     pub(crate) fn new(certificates: &[CertifiedChain]) -> Self {
         let mut by_name = Self {
-            all: certificates
-                .iter()
-                .map(|chain| Arc::clone(chain.key()))
-                .collect(),
+            all: certificates.iter().map(|chain| Arc::clone(chain.key())).collect(),
             exact: HashMap::new(),
             wildcard: HashMap::new(),
         };
@@ -46,25 +43,17 @@ impl CertificateByName {
     fn candidates(&self, server_name: &str) -> Option<&Vec<Arc<CertifiedKey>>> {
         let name = server_name.to_ascii_lowercase();
         let parent = || name.split_once('.').map(|(_, parent)| parent);
-        self.exact
-            .get(&name)
-            .or_else(|| self.wildcard.get(parent()?))
+        self.exact.get(&name).or_else(|| self.wildcard.get(parent()?))
     }
 }
 
 impl ResolvesServerCert for CertificateByName {
     fn resolve(&self, client_hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let candidates = client_hello
-            .server_name()
-            .and_then(|name| self.candidates(name))
-            .unwrap_or(&self.all);
+        let candidates =
+            client_hello.server_name().and_then(|name| self.candidates(name)).unwrap_or(&self.all);
         let schemes = client_hello.signature_schemes();
         let usable = |key: &&Arc<CertifiedKey>| key.key.choose_scheme(schemes).is_some();
-        candidates
-            .iter()
-            .find(usable)
-            .or_else(|| candidates.first())
-            .cloned()
+        candidates.iter().find(usable).or_else(|| candidates.first()).cloned()
     }
 }
 
@@ -72,12 +61,7 @@ impl ResolvesServerCert for CertificateByName {
 fn names(chain: &CertifiedChain) -> Vec<&str> {
     let names: Vec<&str> = chain.leaf().dns_names().collect();
     if names.is_empty() {
-        return chain
-            .leaf()
-            .common_names
-            .iter()
-            .map(String::as_str)
-            .collect();
+        return chain.leaf().common_names.iter().map(String::as_str).collect();
     }
     names
 }

@@ -51,20 +51,12 @@ pub struct SanMatcher {
 impl SanMatcher {
     /// Exactly this URI, such as a SPIFFE id.
     pub fn uri(uri: impl Into<String>) -> Self {
-        Self {
-            kind: SanKind::Uri,
-            pattern: SanPattern::Exact(uri.into()),
-            ignore_case: false,
-        }
+        Self { kind: SanKind::Uri, pattern: SanPattern::Exact(uri.into()), ignore_case: false }
     }
 
     /// Exactly this DNS name.
     pub fn dns(name: impl Into<String>) -> Self {
-        Self {
-            kind: SanKind::Dns,
-            pattern: SanPattern::Exact(name.into()),
-            ignore_case: false,
-        }
+        Self { kind: SanKind::Dns, pattern: SanPattern::Exact(name.into()), ignore_case: false }
     }
 
     fn describe(&self) -> String {
@@ -98,12 +90,12 @@ pub(crate) struct SanTest {
 impl SanTest {
     pub(crate) fn compile(matcher: &SanMatcher) -> Result<Self, SpecError> {
         let regex = match &matcher.pattern {
-            SanPattern::Regex(text) => Some(Regex::new(&format!("^(?:{text})$")).map_err(
-                |error| SpecError::Regex {
+            SanPattern::Regex(text) => {
+                Some(Regex::new(&format!("^(?:{text})$")).map_err(|error| SpecError::Regex {
                     pattern: text.clone(),
                     reason: error.to_string(),
-                },
-            )?),
+                })?)
+            }
             _ => None,
         };
         let lower = |text: &String| match matcher.ignore_case {
@@ -180,11 +172,7 @@ mod tests {
         ignore_case: bool,
         name: &SubjectAltName,
     ) -> bool {
-        let matcher = SanMatcher {
-            kind,
-            pattern,
-            ignore_case,
-        };
+        let matcher = SanMatcher { kind, pattern, ignore_case };
         SanTest::compile(&matcher).unwrap().matches(name)
     }
 
@@ -207,24 +195,12 @@ mod tests {
             SanPattern::Regex("spiffe://td/ns/[a-z]/sa/.".into()),
         ];
         for pattern in yes {
-            assert!(
-                matches(SanKind::Uri, pattern.clone(), false, &id),
-                "{pattern:?}"
-            );
-            assert!(
-                matches(SanKind::Any, pattern.clone(), false, &id),
-                "{pattern:?}"
-            );
-            assert!(
-                !matches(SanKind::Dns, pattern.clone(), false, &id),
-                "{pattern:?}"
-            );
+            assert!(matches(SanKind::Uri, pattern.clone(), false, &id), "{pattern:?}");
+            assert!(matches(SanKind::Any, pattern.clone(), false, &id), "{pattern:?}");
+            assert!(!matches(SanKind::Dns, pattern.clone(), false, &id), "{pattern:?}");
         }
         let part = SanPattern::Regex("td/ns".into());
-        assert!(
-            !matches(SanKind::Uri, part, false, &id),
-            "a regex matches the whole name"
-        );
+        assert!(!matches(SanKind::Uri, part, false, &id), "a regex matches the whole name");
         let exact = SanPattern::Exact("spiffe://td/ns/a/sa".into());
         assert!(!matches(SanKind::Uri, exact, false, &id));
     }
@@ -241,47 +217,17 @@ mod tests {
     fn wildcard_names_cover_one_label() {
         let exact = |text: &str| SanPattern::Exact(text.to_owned());
         let wildcard = dns("*.example.com");
-        assert!(matches(
-            SanKind::Dns,
-            exact("a.example.com"),
-            false,
-            &wildcard
-        ));
-        assert!(matches(
-            SanKind::Dns,
-            exact("A.Example.com"),
-            false,
-            &wildcard
-        ));
-        assert!(!matches(
-            SanKind::Dns,
-            exact("a.b.example.com"),
-            false,
-            &wildcard
-        ));
-        assert!(!matches(
-            SanKind::Dns,
-            exact("example.com"),
-            false,
-            &wildcard
-        ));
-        assert!(!matches(
-            SanKind::Dns,
-            exact(".example.com"),
-            false,
-            &wildcard
-        ));
+        assert!(matches(SanKind::Dns, exact("a.example.com"), false, &wildcard));
+        assert!(matches(SanKind::Dns, exact("A.Example.com"), false, &wildcard));
+        assert!(!matches(SanKind::Dns, exact("a.b.example.com"), false, &wildcard));
+        assert!(!matches(SanKind::Dns, exact("example.com"), false, &wildcard));
+        assert!(!matches(SanKind::Dns, exact(".example.com"), false, &wildcard));
     }
 
     #[test]
     fn addresses_match_by_their_text() {
         let name = SubjectAltName::Ip("::1".parse().unwrap());
-        assert!(matches(
-            SanKind::Ip,
-            SanPattern::Exact("::1".into()),
-            false,
-            &name
-        ));
+        assert!(matches(SanKind::Ip, SanPattern::Exact("::1".into()), false, &name));
     }
 
     #[test]

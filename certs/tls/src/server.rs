@@ -87,10 +87,7 @@ impl ServerTls {
         }
         let without_alpn = Arc::new(config.clone());
         config.alpn_protocols = usable_alpn(&spec.alpn);
-        Ok(Self {
-            with_alpn: Arc::new(config),
-            without_alpn,
-        })
+        Ok(Self { with_alpn: Arc::new(config), without_alpn })
     }
 
     /// The configuration for a client that offers these protocols.
@@ -136,13 +133,6 @@ fn client_verifier(spec: &ServerTlsSpec) -> Result<Arc<dyn ClientCertVerifier>, 
     if spec.validation.is_none() && !spec.require_client_certificate {
         return Ok(Arc::new(NoClientAuth));
     }
-    let policy = spec
-        .validation
-        .as_ref()
-        .map(PeerPolicy::compile)
-        .transpose()?;
-    Ok(Arc::new(ClientVerifier::new(
-        policy,
-        spec.require_client_certificate,
-    )))
+    let policy = spec.validation.as_ref().map(PeerPolicy::compile).transpose()?;
+    Ok(Arc::new(ClientVerifier::new(policy, spec.require_client_certificate)))
 }

@@ -47,11 +47,7 @@ pub struct ValidationSpec {
 impl ValidationSpec {
     /// Trust in some roots, for peers of which one name matches (all, without matchers).
     pub fn new(roots: TrustBundle, san_matchers: Vec<SanMatcher>) -> Self {
-        Self {
-            roots: Some(roots),
-            san_matchers,
-            ..Self::default()
-        }
+        Self { roots: Some(roots), san_matchers, ..Self::default() }
     }
 }
 
@@ -84,22 +80,14 @@ impl PeerPolicy {
         let spki_hashes = spec.spki_hashes.iter();
         Ok(Self {
             roots: spec.roots.clone(),
-            names: spec
-                .san_matchers
-                .iter()
-                .map(SanTest::compile)
-                .collect::<Result<_, _>>()?,
+            names: spec.san_matchers.iter().map(SanTest::compile).collect::<Result<_, _>>()?,
             crls: revocation_lists(&spec.crls)?,
             crl_depth: match spec.crl_leaf_only {
                 true => RevocationCheckDepth::EndEntity,
                 false => RevocationCheckDepth::Chain,
             },
-            hashes: hashes
-                .map(|text| hex_digest(text))
-                .collect::<Result<_, _>>()?,
-            spki_hashes: spki_hashes
-                .map(|text| base64_digest(text))
-                .collect::<Result<_, _>>()?,
+            hashes: hashes.map(|text| hex_digest(text)).collect::<Result<_, _>>()?,
+            spki_hashes: spki_hashes.map(|text| base64_digest(text)).collect::<Result<_, _>>()?,
             trust_any: spec.trust_any,
             max_depth: spec.max_verify_depth,
         })
@@ -247,14 +235,10 @@ fn check_validity(leaf: &CertificateDer<'_>, now: UnixTime) -> Result<(), Verify
         .map_err(|error| VerifyError::Other(error.to_string()))?;
     let now = UNIX_EPOCH + Duration::from_secs(now.as_secs());
     if now < details.not_before {
-        return Err(VerifyError::NotYetValid {
-            not_before: details.not_before,
-        });
+        return Err(VerifyError::NotYetValid { not_before: details.not_before });
     }
     if now > details.not_after {
-        return Err(VerifyError::Expired {
-            not_after: details.not_after,
-        });
+        return Err(VerifyError::Expired { not_after: details.not_after });
     }
     Ok(())
 }
@@ -283,22 +267,18 @@ fn hex_digest(text: &str) -> Result<[u8; 32], SpecError> {
             u8::try_from(nibble(high)? << 4 | nibble(low)?).ok()
         })
         .collect();
-    bytes
-        .and_then(|bytes| bytes.try_into().ok())
-        .ok_or_else(|| SpecError::Hash {
-            value: text.to_owned(),
-            reason: "64 hexadecimal digits are expected",
-        })
+    bytes.and_then(|bytes| bytes.try_into().ok()).ok_or_else(|| SpecError::Hash {
+        value: text.to_owned(),
+        reason: "64 hexadecimal digits are expected",
+    })
 }
 
 fn base64_digest(text: &str) -> Result<[u8; 32], SpecError> {
     let bytes = BASE64_STANDARD.decode(text).ok();
-    bytes
-        .and_then(|bytes| bytes.try_into().ok())
-        .ok_or_else(|| SpecError::Hash {
-            value: text.to_owned(),
-            reason: "32 bytes in base64 are expected",
-        })
+    bytes.and_then(|bytes| bytes.try_into().ok()).ok_or_else(|| SpecError::Hash {
+        value: text.to_owned(),
+        reason: "32 bytes in base64 are expected",
+    })
 }
 
 #[cfg(test)]
@@ -313,10 +293,7 @@ mod tests {
         assert_eq!(hex_digest(&colons).unwrap(), [0xab; 32]);
         assert!(hex_digest("abc").is_err());
         assert!(hex_digest(&"zz".repeat(32)).is_err());
-        assert_eq!(
-            base64_digest(&BASE64_STANDARD.encode([7; 32])).unwrap(),
-            [7; 32]
-        );
+        assert_eq!(base64_digest(&BASE64_STANDARD.encode([7; 32])).unwrap(), [7; 32]);
         assert!(base64_digest("AAAA").is_err());
     }
 
@@ -326,9 +303,6 @@ mod tests {
             san_matchers: vec![SanMatcher::dns("a")],
             ..ValidationSpec::default()
         };
-        assert!(matches!(
-            PeerPolicy::compile(&spec),
-            Err(SpecError::NamesWithoutRoots)
-        ));
+        assert!(matches!(PeerPolicy::compile(&spec), Err(SpecError::NamesWithoutRoots)));
     }
 }

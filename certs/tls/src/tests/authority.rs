@@ -52,11 +52,7 @@ impl Authority {
     pub(crate) fn new(name: &str) -> Self {
         let key = KeyPair::generate().unwrap();
         let issuer = CertifiedIssuer::self_signed(authority_params(name), key).unwrap();
-        Self {
-            root: issuer.der().clone(),
-            above: Vec::new(),
-            issuer,
-        }
+        Self { root: issuer.der().clone(), above: Vec::new(), issuer }
     }
 
     /// An intermediate below this one.
@@ -65,11 +61,7 @@ impl Authority {
         let issuer = CertifiedIssuer::signed_by(authority_params(name), key, &self.issuer).unwrap();
         let mut above = vec![issuer.der().clone()];
         above.extend(self.above.iter().cloned());
-        Self {
-            root: self.root.clone(),
-            above,
-            issuer,
-        }
+        Self { root: self.root.clone(), above, issuer }
     }
 
     pub(crate) fn bundle(&self) -> TrustBundle {

@@ -22,11 +22,8 @@ fn verify_error(result: Result<crate::Handshake, TlsError>) -> VerifyError {
 #[tokio::test]
 async fn both_sides_see_each_others_identity() {
     let authority = Authority::new("root");
-    let outcome = exchange(
-        &client(&mutual_client(&authority)),
-        &server(&mutual_server(&authority)),
-    )
-    .await;
+    let outcome =
+        exchange(&client(&mutual_client(&authority)), &server(&mutual_server(&authority))).await;
     let at_server = outcome.server.unwrap().peer.unwrap();
     assert_eq!(at_server.spiffe_id().unwrap().as_str(), CLIENT_ID);
     assert_eq!(at_server.identity().spiffe_id.as_deref(), Some(CLIENT_ID));
@@ -66,21 +63,14 @@ async fn client_with_the_wrong_identity_is_refused() {
     spec.validation = Some(ValidationSpec::new(authority.bundle(), vec![prefix]));
     let outcome = exchange(&client(&mutual_client(&authority)), &server(&spec)).await;
     let reason = verify_error(outcome.server);
-    assert!(
-        matches!(reason, VerifyError::NameMismatch { .. }),
-        "{reason}"
-    );
+    assert!(matches!(reason, VerifyError::NameMismatch { .. }), "{reason}");
     assert!(matches!(outcome.client, Err(TlsError::Refused(_))));
 }
 
 #[tokio::test]
 async fn certificate_of_another_authority_is_refused() {
     let (ours, theirs) = (Authority::new("root"), Authority::new("root"));
-    let outcome = exchange(
-        &client(&mutual_client(&ours)),
-        &server(&mutual_server(&theirs)),
-    )
-    .await;
+    let outcome = exchange(&client(&mutual_client(&ours)), &server(&mutual_server(&theirs))).await;
     assert_eq!(verify_error(outcome.client), VerifyError::UntrustedIssuer);
     let mut spec = mutual_client(&theirs);
     spec.validation = None;
@@ -103,18 +93,12 @@ async fn one_of_several_roots_is_enough() {
 #[tokio::test]
 async fn client_without_certificate_is_refused_only_where_one_is_required() {
     let authority = Authority::new("root");
-    let bare = || ClientTlsSpec {
-        certificate: None,
-        ..mutual_client(&authority)
-    };
+    let bare = || ClientTlsSpec { certificate: None, ..mutual_client(&authority) };
     let outcome = exchange(&client(&bare()), &server(&mutual_server(&authority))).await;
     assert!(matches!(outcome.server, Err(TlsError::NoPeerCertificate)));
     assert!(matches!(outcome.client, Err(TlsError::Refused(_))));
 
-    let optional = ServerTlsSpec {
-        require_client_certificate: false,
-        ..mutual_server(&authority)
-    };
+    let optional = ServerTlsSpec { require_client_certificate: false, ..mutual_server(&authority) };
     let outcome = exchange(&client(&bare()), &server(&optional)).await;
     assert!(outcome.server.unwrap().peer.is_none());
 }
@@ -134,18 +118,13 @@ async fn expired_and_not_yet_valid_certificates_are_refused() {
     let future = server(&ServerTlsSpec::new(vec![authority.issue(&leaf)]));
     let outcome = exchange(&client(&mutual_client(&authority)), &future).await;
     let reason = verify_error(outcome.client);
-    assert!(
-        matches!(reason, VerifyError::NotYetValid { .. }),
-        "{reason}"
-    );
+    assert!(matches!(reason, VerifyError::NotYetValid { .. }), "{reason}");
 }
 
 #[tokio::test]
 async fn any_of_several_names_may_match() {
     let authority = Authority::new("root");
-    let leaf = Leaf::dns("web.example")
-        .and_uri("spiffe://td/ns/x/sa/y")
-        .and_uri(SERVER_ID);
+    let leaf = Leaf::dns("web.example").and_uri("spiffe://td/ns/x/sa/y").and_uri(SERVER_ID);
     let spec = ServerTlsSpec::new(vec![authority.issue(&leaf)]);
     let outcome = exchange(&client(&mutual_client(&authority)), &server(&spec)).await;
     let peer = outcome.client.unwrap().peer.unwrap();
@@ -163,9 +142,7 @@ async fn plaintext_peers_are_told_apart() {
     assert!(matches!(error, TlsError::NotTls), "{error:?}");
 
     let (mut near, far) = duplex(4096);
-    near.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n")
-        .await
-        .unwrap();
+    near.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await.unwrap();
     let client = client(&mutual_client(&authority));
     let error = client.connect(far, None, None).await.unwrap_err();
     assert!(matches!(error, TlsError::NotTls), "{error:?}");
@@ -176,10 +153,7 @@ async fn peer_that_closes_is_told_apart() {
     let authority = Authority::new("root");
     let (near, far) = duplex(4096);
     drop(near);
-    let error = server(&mutual_server(&authority))
-        .accept(far)
-        .await
-        .unwrap_err();
+    let error = server(&mutual_server(&authority)).accept(far).await.unwrap_err();
     assert!(matches!(error, TlsError::Closed), "{error:?}");
 }
 
@@ -205,14 +179,8 @@ async fn intermediates_count_towards_the_depth() {
 async fn pinned_hash_replaces_or_restricts_the_roots() {
     let authority = Authority::new("root");
     let server = server(&mutual_server(&authority));
-    let unverified = ClientTlsSpec {
-        validation: None,
-        ..mutual_client(&authority)
-    };
-    let seen = exchange(&client(&unverified), &server)
-        .await
-        .client
-        .unwrap();
+    let unverified = ClientTlsSpec { validation: None, ..mutual_client(&authority) };
+    let seen = exchange(&client(&unverified), &server).await.client.unwrap();
     let pinned = |hash: &str| ClientTlsSpec {
         validation: Some(ValidationSpec {
             certificate_hashes: vec![hash.to_owned()],
@@ -237,12 +205,7 @@ async fn untrusted_certificates_pass_where_any_is_accepted() {
     });
     let mut foreign = mutual_client(&theirs);
     foreign.validation = None;
-    assert!(
-        exchange(&client(&foreign), &server(&spec))
-            .await
-            .server
-            .is_ok()
-    );
+    assert!(exchange(&client(&foreign), &server(&spec)).await.server.is_ok());
 }
 
 #[tokio::test]
@@ -258,17 +221,11 @@ async fn server_name_is_checked_only_when_asked_for() {
     let strict = client(&spec(true));
     let lax = client(&spec(false));
     let other = exchange_with(&lax, &server, Some("other.test"), None).await;
-    assert_eq!(
-        other.server.unwrap().server_name.as_deref(),
-        Some("other.test")
-    );
+    assert_eq!(other.server.unwrap().server_name.as_deref(), Some("other.test"));
     let right = exchange_with(&strict, &server, Some("a.example.com"), None).await;
     assert!(right.client.is_ok());
     let wrong = exchange_with(&strict, &server, Some("other.test"), None).await;
-    assert!(matches!(
-        verify_error(wrong.client),
-        VerifyError::NameMismatch { .. }
-    ));
+    assert!(matches!(verify_error(wrong.client), VerifyError::NameMismatch { .. }));
 }
 
 #[test]

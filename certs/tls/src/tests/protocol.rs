@@ -105,16 +105,10 @@ async fn second_connection_resumes_and_still_knows_its_peer() {
 async fn nothing_is_resumed_after_a_change_or_when_switched_off() {
     let authority = Authority::new("root");
     let client = client(&mutual_client(&authority));
-    exchange(&client, &server(&mutual_server(&authority)))
-        .await
-        .server
-        .unwrap();
+    exchange(&client, &server(&mutual_server(&authority))).await.server.unwrap();
     let rebuilt = server(&mutual_server(&authority));
     assert!(!exchange(&client, &rebuilt).await.server.unwrap().resumed);
-    let off = server(&ServerTlsSpec {
-        session_tickets: false,
-        ..mutual_server(&authority)
-    });
+    let off = server(&ServerTlsSpec { session_tickets: false, ..mutual_server(&authority) });
     exchange(&client, &off).await.server.unwrap();
     assert!(!exchange(&client, &off).await.server.unwrap().resumed);
 }
@@ -136,11 +130,7 @@ async fn certificate_is_chosen_by_server_name() {
     ] {
         let outcome = exchange_with(&client, &server, asked, None).await;
         let peer = outcome.client.unwrap().peer.unwrap();
-        assert_eq!(
-            peer.details().unwrap().dns_names().next(),
-            Some(given),
-            "{asked:?}"
-        );
+        assert_eq!(peer.details().unwrap().dns_names().next(), Some(given), "{asked:?}");
     }
 }
 
@@ -157,11 +147,7 @@ async fn versions_and_ciphers_without_overlap_are_named() {
     let mut modern = mutual_server(&authority);
     modern.min_version = Some(TlsVersion::V1_3);
     let outcome = exchange(&client(&old), &server(&modern)).await;
-    assert!(
-        matches!(outcome.server, Err(TlsError::Incompatible(_))),
-        "{:?}",
-        outcome.server
-    );
+    assert!(matches!(outcome.server, Err(TlsError::Incompatible(_))), "{:?}", outcome.server);
 }
 
 #[tokio::test]

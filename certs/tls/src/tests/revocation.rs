@@ -35,10 +35,7 @@ async fn certificate_that_no_list_covers_is_refused() {
     let foreign = Authority::new("other").revoke(&[]);
     let server = server(&server_with(&authority, vec![foreign]));
     let outcome = exchange(&client(&mutual_client(&authority)), &server).await;
-    assert!(matches!(
-        outcome.server,
-        Err(TlsError::Verify(VerifyError::UnknownRevocationStatus))
-    ));
+    assert!(matches!(outcome.server, Err(TlsError::Verify(VerifyError::UnknownRevocationStatus))));
 }
 
 #[test]
