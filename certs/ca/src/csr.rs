@@ -24,13 +24,13 @@ pub(crate) fn public_key(pem: &str) -> Result<SubjectPublicKeyInfo, IssueError> 
         .verify_signature()
         .map_err(|_| fail("its signature doesn't match its key".to_owned()))?;
     let key = &request.certification_request_info.subject_pki;
-    if let Ok(PublicKey::RSA(rsa)) = key.parsed() {
-        if rsa.key_size() < MIN_RSA_BITS {
-            return Err(fail(format!(
-                "an RSA key of {} bits is too short, {MIN_RSA_BITS} are needed",
-                rsa.key_size()
-            )));
-        }
+    if let Ok(PublicKey::RSA(rsa)) = key.parsed()
+        && rsa.key_size() < MIN_RSA_BITS
+    {
+        return Err(fail(format!(
+            "an RSA key of {} bits is too short, {MIN_RSA_BITS} are needed",
+            rsa.key_size()
+        )));
     }
     SubjectPublicKeyInfo::from_der(key.raw)
         .map_err(|error| fail(format!("this kind of key is not supported: {error}")))

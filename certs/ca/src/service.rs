@@ -41,7 +41,8 @@ impl SigningService {
         let message = request.get_ref();
         refuse_impersonation(message, &identity)?;
         let ttl = lifetime(message.validity_duration)?;
-        let issued = self.authority.issue(&message.csr, &identity, ttl).map_err(status)?;
+        let issued =
+            self.authority.issue(&message.csr, &identity, ttl).map_err(|error| status(&error))?;
         tracing::info!(%identity, "certificate issued");
         let mut cert_chain = issued.chain;
         cert_chain.push(issued.roots);
@@ -76,8 +77,8 @@ fn refuse_impersonation(
     }
 }
 
-fn status(error: IssueError) -> Status {
-    match &error {
+fn status(error: &IssueError) -> Status {
+    match error {
         IssueError::Request { .. } => Status::invalid_argument(error.to_string()),
         IssueError::TrustDomain { .. } => Status::permission_denied(error.to_string()),
         IssueError::AuthorityExpired | IssueError::Sign { .. } => {

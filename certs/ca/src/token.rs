@@ -78,8 +78,21 @@ impl TokenIssuer {
         service_account: &str,
         ttl: Duration,
     ) -> Result<String, TokenError> {
-        let now = SystemTime::now();
-        self.sign(format!("{namespace}:{service_account}"), now, now + ttl)
+        self.issue_until(namespace, service_account, SystemTime::now() + ttl)
+    }
+
+    /// A token for a service account, valid from now until a given time.
+    ///
+    /// # Errors
+    /// [`TokenError::Invalid`] when it can't be signed.
+    pub fn issue_until(
+        &self,
+        namespace: &str,
+        service_account: &str,
+        until: SystemTime,
+    ) -> Result<String, TokenError> {
+        let account = format!("{namespace}:{service_account}");
+        self.sign(&account, SystemTime::now(), until)
     }
 
     /// The verifier of this issuer's tokens.
@@ -97,13 +110,13 @@ impl TokenIssuer {
 
     fn sign(
         &self,
-        account: String,
+        account: &str,
         from: SystemTime,
         until: SystemTime,
     ) -> Result<String, TokenError> {
         let claims = Claims {
             iss: ISSUER.to_owned(),
-            sub: SUBJECT_PREFIX.to_owned() + &account,
+            sub: SUBJECT_PREFIX.to_owned() + account,
             aud: vec![TOKEN_AUDIENCE.to_owned()],
             iat: seconds(from),
             nbf: seconds(from),
@@ -200,14 +213,14 @@ mod tests {
         let theirs = TokenIssuer::open(there.path()).unwrap();
         let verifier = ours.verifier(domain()).unwrap();
         let long_ago = SystemTime::now() - Duration::from_secs(600);
-        let expired = ours.sign("a:b".into(), long_ago, long_ago + Duration::from_secs(60));
+        let expired = ours.sign("a:b", long_ago, long_ago + Duration::from_secs(60));
         let error = verifier.verify(&expired.unwrap()).unwrap_err();
         assert!(error.to_string().contains("Expired"), "{error}");
         let foreign = theirs.issue("a", "b", Duration::from_secs(60)).unwrap();
         assert!(verifier.verify(&foreign).is_err());
         assert!(verifier.verify("nonsense").is_err());
         let minute = SystemTime::now() + Duration::from_secs(60);
-        let subject = ours.sign("a/b".into(), SystemTime::now(), minute).unwrap();
+        let subject = ours.sign("a/b", SystemTime::now(), minute).unwrap();
         assert!(matches!(verifier.verify(&subject), Err(TokenError::Subject { .. })));
     }
 }

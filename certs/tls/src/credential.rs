@@ -2,14 +2,16 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustls::sign::CertifiedKey;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, TrustAnchor};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, TrustAnchor, UnixTime};
 use weft_spiffe::CertificateDetails;
 
-use crate::error::SpecError;
+use crate::error::{SpecError, VerifyError};
 use crate::pem;
 use crate::provider::default_provider;
+use crate::validation::{PeerPolicy, PeerRole};
 
 /// A certificate chain, leaf first, with the leaf's private key. Cheap to clone.
 ///
@@ -126,6 +128,24 @@ impl TrustBundle {
     /// The roots, DER encoded.
     pub fn certificates(&self) -> &[CertificateDer<'static>] {
         &self.0.certificates
+    }
+
+    /// Whether one of the roots vouches for a chain, leaf first, for use as client and as server.
+    ///
+    /// # Errors
+    /// [`VerifyError`] saying why not.
+    pub fn vouch_for(
+        &self,
+        chain: &[CertificateDer<'_>],
+        now: SystemTime,
+    ) -> Result<(), VerifyError> {
+        let policy = PeerPolicy::trusting(self.clone());
+        let (leaf, intermediates) = chain.split_first().ok_or(VerifyError::UntrustedIssuer)?;
+        let now = now.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let now = UnixTime::since_unix_epoch(now);
+        [PeerRole::Client, PeerRole::Server]
+            .into_iter()
+            .try_for_each(|role| policy.check((leaf, intermediates), None, now, role))
     }
 
     pub(crate) fn anchors(&self) -> &[TrustAnchor<'static>] {

@@ -93,6 +93,20 @@ impl PeerPolicy {
         })
     }
 
+    /// Any certificate that one of the roots vouches for.
+    pub(crate) fn trusting(roots: TrustBundle) -> Self {
+        Self {
+            roots: Some(roots),
+            names: Vec::new(),
+            crls: Vec::new(),
+            crl_depth: RevocationCheckDepth::Chain,
+            hashes: Vec::new(),
+            spki_hashes: Vec::new(),
+            trust_any: false,
+            max_depth: None,
+        }
+    }
+
     pub(crate) fn roots(&self) -> Option<&TrustBundle> {
         self.roots.as_ref()
     }
