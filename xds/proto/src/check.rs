@@ -1,22 +1,24 @@
 //! Finds unknown fields and unknown message types before a JSON document is mapped, where the
 //! exact place is still at hand, and puts each `@type` first so that the mapping can stream.
 
-use prost_reflect::{FieldDescriptor, Kind, MessageDescriptor};
+use prost_reflect::{DescriptorPool, FieldDescriptor, Kind, MessageDescriptor};
 use serde_json::{Map, Value as Json};
 
 use crate::{
     any::type_name,
-    descriptors::{self, ANY, is_well_known},
+    descriptors::{ANY, is_well_known},
     json::JsonError,
 };
 
 /// Checks every field name and `@type` of `json` against the message it is to become.
 pub(crate) fn check(message: &MessageDescriptor, json: &mut Json) -> Result<(), JsonError> {
-    Walk { path: String::new() }.message(message, json)
+    Walk { path: String::new(), pool: message.parent_pool().clone() }.message(message, json)
 }
 
 struct Walk {
     path: String,
+    /// Has every type that the document names, if there is such a type.
+    pool: DescriptorPool,
 }
 
 impl Walk {
@@ -83,7 +85,7 @@ impl Walk {
                 return Err(self.error("needs \"@type\" with the name of the message it holds"));
             }
         };
-        let Some(message) = descriptors::message(&name) else {
+        let Some(message) = self.pool.get_message_by_name(&name) else {
             return self.at(".@type", |walk| Err(walk.error(&format!("unknown message {name:?}"))));
         };
         if object.keys().next().is_some_and(|first| first != "@type") {

@@ -2,11 +2,13 @@
 
 mod write;
 
+use std::collections::BTreeSet;
+
 use prost::{Message, Name};
-use prost_reflect::DynamicMessage;
+use prost_reflect::{DynamicMessage, MessageDescriptor};
 use serde_json::Value as Json;
 
-use crate::{check, descriptors};
+use crate::{any::type_name, check, descriptors};
 
 pub use write::{Sensitive, any_to_json, to_json, to_json_with};
 
@@ -33,7 +35,7 @@ impl JsonError {
 /// # Errors
 /// [`JsonError`] with the path of the first field that is unknown or of the wrong kind.
 pub fn from_json<M: Message + Name + Default>(mut json: Json) -> Result<M, JsonError> {
-    let descriptor = descriptors::of::<M>()
+    let descriptor = descriptor_for(&M::full_name(), &json)
         .ok_or_else(|| JsonError::new("", &format!("unknown message {:?}", M::full_name())))?;
     check::check(&descriptor, &mut json)?;
     let mut track = serde_path_to_error::Track::new();
@@ -44,6 +46,23 @@ pub fn from_json<M: Message + Name + Default>(mut json: Json) -> Result<M, JsonE
         JsonError::new(if path == "." { "" } else { &path }, &error.to_string())
     })?;
     dynamic.transcode_to().map_err(|error| JsonError::new("", &error.to_string()))
+}
+
+/// The descriptor of a message, in a pool that has all the types named in `json`, too.
+fn descriptor_for(full_name: &str, json: &Json) -> Option<MessageDescriptor> {
+    let mut types = BTreeSet::from([full_name]);
+    let mut open = vec![json];
+    while let Some(json) = open.pop() {
+        match json {
+            Json::Array(items) => open.extend(items),
+            Json::Object(fields) => {
+                types.extend(fields.get("@type").and_then(Json::as_str).map(type_name));
+                open.extend(fields.values());
+            }
+            _ => {}
+        }
+    }
+    descriptors::load(types).get_message_by_name(full_name)
 }
 
 #[cfg(test)]

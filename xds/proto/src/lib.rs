@@ -21,6 +21,7 @@ pub use prost::{Message, Name};
 pub use envoy_types::pb;
 
 pub use any::{AnyError, pack, unpack};
+pub use descriptors::forget as forget_descriptors;
 pub use json::{JsonError, Sensitive, any_to_json, from_json, to_json};
 pub use pb::google::protobuf::Any;
 pub use resource_type::{ResourceType, name_of};

@@ -34,7 +34,7 @@ pub fn to_json<M: Message + Name>(message: &M) -> Json {
 #[must_use]
 pub fn to_json_with<M: Message + Name>(message: &M, sensitive: Sensitive) -> Json {
     let bytes = message.encode_to_vec();
-    let decoded = descriptors::of::<M>()
+    let decoded = descriptors::message(&M::full_name())
         .and_then(|descriptor| DynamicMessage::decode(descriptor, bytes.as_slice()).ok());
     match decoded {
         Some(decoded) => Writer { sensitive }.message(&decoded),
