@@ -21,3 +21,8 @@ pub use agent::Agent;
 pub use certificates::WorkloadCertificates;
 pub use config::{AgentConfig, Clock, FilesConfig, KeyType, RetryPolicy};
 pub use error::{CacheError, FetchError};
+
+/// The README, so that its example is compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -88,13 +88,13 @@ async fn accept_all(
 async fn shake_hands(tls: &ServerTls, stream: TcpStream) -> Result<TlsConnection, String> {
     stream.set_nodelay(true).map_err(|error| error.to_string())?;
     match timeout(HANDSHAKE_TIMEOUT, tls.accept(stream)).await {
-        Ok(Ok(stream)) => Ok(TlsConnection {
-            peer: Handshake::of_server(stream.get_ref().1)
-                .peer
-                .map(|certificate| certificate.identity())
-                .unwrap_or_default(),
-            stream,
-        }),
+        Ok(Ok(stream)) => {
+            let certificate = Handshake::of_server(stream.get_ref().1).peer;
+            // A certificate that nobody vouched for proves nothing.
+            let verified = certificate.filter(|_| tls.verifies_clients());
+            let peer = verified.map(|certificate| certificate.identity()).unwrap_or_default();
+            Ok(TlsConnection { stream, peer })
+        }
         Ok(Err(error)) => Err(error.to_string()),
         Err(_) => Err(format!("not finished after {HANDSHAKE_TIMEOUT:?}")),
     }

@@ -27,3 +27,8 @@ pub use error::{AuthorityError, IssueError, TokenError};
 pub use incoming::{TlsConnection, TlsIncoming};
 pub use service::SigningService;
 pub use token::{TOKEN_AUDIENCE, TokenIssuer, TokenVerifier};
+
+/// The README, so that its example is compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

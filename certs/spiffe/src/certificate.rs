@@ -135,9 +135,7 @@ impl CertificateDetails {
     pub fn spiffe_id(&self) -> Result<SpiffeId, SvidError> {
         let mut uris = self.uris();
         let (Some(uri), None) = (uris.next(), uris.next()) else {
-            return Err(SvidError::UriCount {
-                count: self.uris().count(),
-            });
+            return Err(SvidError::UriCount { count: self.uris().count() });
         };
         if self.is_authority {
             return Err(SvidError::IsAuthority);
@@ -155,9 +153,8 @@ pub fn svid_id(der: &[u8]) -> Result<SpiffeId, SvidError> {
 }
 
 fn parse(der: &[u8]) -> Result<X509Certificate<'_>, CertificateError> {
-    let (rest, certificate) = X509Certificate::from_der(der).map_err(|error| CertificateError {
-        reason: error.to_string(),
-    })?;
+    let (rest, certificate) = X509Certificate::from_der(der)
+        .map_err(|error| CertificateError { reason: error.to_string() })?;
     if !rest.is_empty() {
         return Err(CertificateError {
             reason: format!("{} bytes follow the certificate", rest.len()),
@@ -190,9 +187,7 @@ fn ip_address(bytes: &[u8]) -> Option<IpAddr> {
     if let Ok(octets) = <[u8; 4]>::try_from(bytes) {
         return Some(Ipv4Addr::from(octets).into());
     }
-    <[u8; 16]>::try_from(bytes)
-        .ok()
-        .map(|octets| Ipv6Addr::from(octets).into())
+    <[u8; 16]>::try_from(bytes).ok().map(|octets| Ipv6Addr::from(octets).into())
 }
 
 /// Formats a name as RFC 2253 does: last part first, separated by commas, specials escaped.
@@ -231,11 +226,7 @@ fn hexadecimal(bytes: &[u8]) -> String {
 
 fn system_time(seconds: i64) -> SystemTime {
     let distance = Duration::from_secs(seconds.unsigned_abs());
-    if seconds < 0 {
-        UNIX_EPOCH - distance
-    } else {
-        UNIX_EPOCH + distance
-    }
+    if seconds < 0 { UNIX_EPOCH - distance } else { UNIX_EPOCH + distance }
 }
 
 #[cfg(test)]

@@ -53,12 +53,7 @@ impl TrustDomain {
     /// [`IdError::TrustDomain`] when it is empty, longer than 255 bytes or has a character outside
     /// `a-z 0-9 . - _`.
     pub fn new(name: &str) -> Result<Self, IdError> {
-        let fail = |reason| {
-            Err(IdError::TrustDomain {
-                trust_domain: name.to_owned(),
-                reason,
-            })
-        };
+        let fail = |reason| Err(IdError::TrustDomain { trust_domain: name.to_owned(), reason });
         if name.is_empty() {
             return fail("it is empty");
         }
@@ -118,17 +113,12 @@ impl SpiffeId {
         if text.len() > MAX_ID_LENGTH {
             return Err(IdError::TooLong { length: text.len() });
         }
-        let rest = text
-            .strip_prefix(SCHEME)
-            .ok_or_else(|| IdError::Scheme(text.to_owned()))?;
+        let rest = text.strip_prefix(SCHEME).ok_or_else(|| IdError::Scheme(text.to_owned()))?;
         let domain_length = rest.find('/').unwrap_or(rest.len());
         let (domain, path) = rest.split_at(domain_length);
         TrustDomain::new(domain)?;
         check_path(path)?;
-        Ok(Self {
-            text: text.into(),
-            path_start: SCHEME.len() + domain_length,
-        })
+        Ok(Self { text: text.into(), path_start: SCHEME.len() + domain_length })
     }
 
     /// The id of a workload: `spiffe://<trust domain>/ns/<namespace>/sa/<service account>`.
@@ -143,9 +133,7 @@ impl SpiffeId {
         for segment in [namespace, service_account] {
             check_segment(segment, segment)?;
         }
-        Self::parse(&format!(
-            "{SCHEME}{trust_domain}/ns/{namespace}/sa/{service_account}"
-        ))
+        Self::parse(&format!("{SCHEME}{trust_domain}/ns/{namespace}/sa/{service_account}"))
     }
 
     /// The whole id.
@@ -169,10 +157,7 @@ impl SpiffeId {
         let parts = (segments.next()?, segments.next()?, segments.next()?);
         let service_account = segments.next()?;
         match (parts, segments.next()) {
-            (("ns", namespace, "sa"), None) => Some(WorkloadName {
-                namespace,
-                service_account,
-            }),
+            (("ns", namespace, "sa"), None) => Some(WorkloadName { namespace, service_account }),
             _ => None,
         }
     }
@@ -202,18 +187,11 @@ fn check_path(path: &str) -> Result<(), IdError> {
     let Some(segments) = path.strip_prefix('/') else {
         return Ok(());
     };
-    segments
-        .split('/')
-        .try_for_each(|segment| check_segment(segment, path))
+    segments.split('/').try_for_each(|segment| check_segment(segment, path))
 }
 
 fn check_segment(segment: &str, path: &str) -> Result<(), IdError> {
-    let fail = |reason| {
-        Err(IdError::Path {
-            path: path.to_owned(),
-            reason,
-        })
-    };
+    let fail = |reason| Err(IdError::Path { path: path.to_owned(), reason });
     if segment.is_empty() {
         return fail("a segment is empty");
     }

@@ -18,3 +18,8 @@ pub struct PeerIdentity {
     /// The peer's verified SPIFFE id, such as `spiffe://cluster.local/ns/default/sa/web`.
     pub spiffe_id: Option<String>,
 }
+
+/// The README, so that its example is compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -37,3 +37,8 @@ pub const ISTIO_PEER_EXCHANGE: &[u8] = b"istio-peer-exchange";
 fn usable_alpn(protocols: &[Vec<u8>]) -> Vec<Vec<u8>> {
     protocols.iter().filter(|protocol| *protocol != ISTIO_PEER_EXCHANGE).cloned().collect()
 }
+
+/// The README, so that its example is compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

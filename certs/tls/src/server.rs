@@ -62,6 +62,7 @@ impl ServerTlsSpec {
 pub struct ServerTls {
     with_alpn: Arc<ServerConfig>,
     without_alpn: Arc<ServerConfig>,
+    verifies_clients: bool,
 }
 
 impl ServerTls {
@@ -87,7 +88,16 @@ impl ServerTls {
         }
         let without_alpn = Arc::new(config.clone());
         config.alpn_protocols = usable_alpn(&spec.alpn);
-        Ok(Self { with_alpn: Arc::new(config), without_alpn })
+        Ok(Self {
+            with_alpn: Arc::new(config),
+            without_alpn,
+            verifies_clients: spec.validation.as_ref().is_some_and(ValidationSpec::verifies),
+        })
+    }
+
+    /// Whether a certificate that a client shows proves anything: somebody had to vouch for it.
+    pub fn verifies_clients(&self) -> bool {
+        self.verifies_clients
     }
 
     /// The configuration for a client that offers these protocols.

@@ -45,6 +45,12 @@ pub struct ValidationSpec {
 }
 
 impl ValidationSpec {
+    /// Whether a certificate that passes proves anything.
+    pub fn verifies(&self) -> bool {
+        let pinned = !self.certificate_hashes.is_empty() || !self.spki_hashes.is_empty();
+        !self.trust_any && (self.roots.is_some() || pinned)
+    }
+
     /// Trust in some roots, for peers of which one name matches (all, without matchers).
     pub fn new(roots: TrustBundle, san_matchers: Vec<SanMatcher>) -> Self {
         Self { roots: Some(roots), san_matchers, ..Self::default() }

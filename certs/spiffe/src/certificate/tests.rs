@@ -8,9 +8,7 @@ fn certificate(names: Vec<SanType>, change: impl FnOnce(&mut CertificateParams))
     let mut params = CertificateParams::default();
     params.subject_alt_names = names;
     params.distinguished_name = DistinguishedName::new();
-    params
-        .distinguished_name
-        .push(DnType::OrganizationName, "A, B");
+    params.distinguished_name.push(DnType::OrganizationName, "A, B");
     params.distinguished_name.push(DnType::CommonName, "web");
     change(&mut params);
     let key = KeyPair::generate().unwrap();

@@ -208,6 +208,18 @@ async fn untrusted_certificates_pass_where_any_is_accepted() {
     assert!(exchange(&client(&foreign), &server(&spec)).await.server.is_ok());
 }
 
+#[test]
+fn only_servers_that_judge_clients_say_so() {
+    let authority = Authority::new("root");
+    let spec = mutual_server(&authority);
+    assert!(server(&spec).verifies_clients());
+    let without = |validation| ServerTlsSpec { validation, ..spec.clone() };
+    assert!(!server(&without(None)).verifies_clients());
+    let any = ValidationSpec { trust_any: true, ..ValidationSpec::new(authority.bundle(), vec![]) };
+    assert!(!server(&without(Some(any))).verifies_clients());
+    assert!(!server(&without(Some(ValidationSpec::default()))).verifies_clients());
+}
+
 #[tokio::test]
 async fn server_name_is_checked_only_when_asked_for() {
     let authority = Authority::new("root");
