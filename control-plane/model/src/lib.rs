@@ -6,6 +6,7 @@
 //! thing (`uri` and `uris`, map and array nodes) brought to one form. It knows
 //! no protobuf, no storage and no Kubernetes.
 
+mod endpoint;
 mod error;
 mod expr;
 mod key;
@@ -19,6 +20,7 @@ mod timeout;
 mod upstream;
 mod workload;
 
+pub use endpoint::{Discover, DiscoverError, Endpoint, EndpointIdentity, Endpoints, MeshName};
 pub use error::DecodeError;
 pub use expr::{Expr, ExprError, Operator, Vars};
 pub use key::{IdError, ResourceId, ResourceKey, ResourceKind};

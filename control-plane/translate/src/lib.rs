@@ -1,1 +1,35 @@
 //! Resources in, xDS out: a pure translation for each node.
+//!
+//! [`Translator`] takes the configuration and what the registries know, and gives each node the
+//! clusters, endpoints, listeners, routes and secrets that its role needs. Where a field of Envoy
+//! has the meaning of one of APISIX it is used, so that a stock Envoy can be the data plane.
+//! What has no equivalent is told as a [`Problem`], never dropped in silence.
+
+mod assignment;
+mod cluster;
+mod edge;
+mod envoy;
+mod hosts;
+mod inbound;
+mod layer;
+mod listeners;
+mod node;
+mod outbound;
+mod problem;
+mod route_tables;
+mod routes;
+mod served;
+mod settings;
+mod targets;
+mod tls;
+mod translator;
+
+pub use node::NodeProfile;
+pub use problem::Problem;
+pub use served::{MeshHost, mesh_hosts};
+pub use settings::{Inputs, Settings, VirtualAddresses};
+pub use translator::Translator;
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

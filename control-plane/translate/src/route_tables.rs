@@ -1,0 +1,234 @@
+//! The route configurations of edges and sidecars.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use weft_control_model::{OutboundTrafficPolicy, Resources};
+use weft_xds_proto::pb::envoy::config::route::v3::{
+    DirectResponseAction, Route, RouteAction, RouteConfiguration, RouteMatch, VirtualHost,
+    route::Action, route_action::ClusterSpecifier, route_match::PathSpecifier,
+};
+
+use crate::envoy::{self, flag};
+use crate::hosts::{HostPattern, groups_for, virtual_hosts};
+use crate::problem::Problem;
+use crate::routes::{self, RouteGroup};
+use crate::served::{Place, contexts, ports};
+use crate::settings::{Inputs, Settings};
+use crate::targets::Targets;
+
+/// The cluster of connections that go where they wanted to.
+pub(crate) const PASSTHROUGH: &str = "PassthroughCluster";
+/// The cluster of connections that go nowhere.
+pub(crate) const BLACK_HOLE: &str = "BlackHoleCluster";
+
+/// The name of an edge's route configuration.
+pub(crate) fn edge_name(over_tls: bool) -> &'static str {
+    if over_tls { "edge.https" } else { "edge.http" }
+}
+
+/// Routes by host pattern.
+type Groups = BTreeMap<HostPattern, RouteGroup>;
+
+/// What is served in one place.
+pub(crate) struct RouteTables {
+    pub(crate) tables: Vec<RouteConfiguration>,
+    pub(crate) targets: Targets,
+    /// The clusters behind each host.
+    pub(crate) clusters: BTreeMap<String, BTreeSet<String>>,
+}
+
+/// The one table of an edge's listener.
+pub(crate) fn edge(
+    inputs: Inputs<'_>,
+    settings: &Settings,
+    over_tls: bool,
+    problems: &mut Vec<Problem>,
+) -> RouteTables {
+    let place = Place::Edge { over_tls };
+    let mut tables = RouteTables::empty();
+    let mut groups = Groups::new();
+    each_route(inputs.resources, place, settings, problems, |context, route, _| {
+        tables.note(context.hosts(), &route.targets);
+        add(&mut groups, context, &route);
+    });
+    // Requests to unknown hosts get an answer, too.
+    groups.entry(HostPattern::Any).or_default();
+    let hosts = virtual_hosts(groups.keys()).into_iter();
+    let hosts = hosts.map(|host| virtual_host(&host, &groups, vec![host.domain()]));
+    tables.tables.push(table(edge_name(over_tls).to_owned(), hosts.collect()));
+    tables
+}
+
+/// The tables of the sidecars, one for each port.
+pub(crate) fn mesh(
+    inputs: Inputs<'_>,
+    settings: &Settings,
+    problems: &mut Vec<Problem>,
+) -> RouteTables {
+    let mut tables = RouteTables::empty();
+    let mut by_port: BTreeMap<u16, Groups> = BTreeMap::new();
+    for port in &settings.service_ports {
+        by_port.entry(*port).or_default();
+    }
+    each_route(inputs.resources, Place::Mesh, settings, problems, |context, route, ports| {
+        tables.note(context.hosts(), &route.targets);
+        for port in ports {
+            add(by_port.entry(*port).or_default(), context, &route);
+        }
+    });
+    let policy = inputs.resources.mesh.outbound_traffic_policy;
+    for (port, groups) in by_port {
+        // Routes without a host follow those of the mesh's hosts, as everywhere in APISIX, but
+        // they don't take what goes to hosts outside of the mesh.
+        let named = groups.keys().filter(|pattern| **pattern != HostPattern::Any);
+        let mut hosts: Vec<_> = virtual_hosts(named)
+            .into_iter()
+            .map(|host| {
+                let domains = mesh_domains(&host, inputs);
+                virtual_host(&host, &groups, domains)
+            })
+            .collect();
+        hosts.push(outside(policy));
+        tables.tables.push(table(port.to_string(), hosts));
+    }
+    tables
+}
+
+impl RouteTables {
+    fn empty() -> Self {
+        Self { tables: Vec::new(), targets: Targets::new(), clusters: BTreeMap::new() }
+    }
+
+    fn note(&mut self, hosts: &[String], targets: &Targets) {
+        for host in hosts {
+            let clusters = self.clusters.entry(host.clone()).or_default();
+            clusters.extend(targets.keys().cloned());
+        }
+        self.targets.extend(targets.iter().map(|(name, target)| (name.clone(), target.clone())));
+    }
+}
+
+fn each_route(
+    resources: &Resources,
+    place: Place,
+    settings: &Settings,
+    problems: &mut Vec<Problem>,
+    mut with: impl FnMut(&crate::targets::RouteContext<'_>, routes::TranslatedRoute, &[u16]),
+) {
+    for context in contexts(resources, place, problems) {
+        let translated = routes::translate(&context, place, settings.edge_https_port);
+        let ports = ports(&context, &settings.service_ports);
+        match translated.and_then(|route| ports.map(|ports| (route, ports))) {
+            Ok((route, ports)) => with(&context, route, &ports),
+            Err(error) => problems.push(error.of(&context.key)),
+        }
+    }
+}
+
+fn add(
+    groups: &mut Groups,
+    context: &crate::targets::RouteContext<'_>,
+    route: &routes::TranslatedRoute,
+) {
+    let hosts = context.hosts();
+    if hosts.is_empty() {
+        groups.entry(HostPattern::Any).or_default().add(context, route);
+    }
+    for host in hosts {
+        groups.entry(HostPattern::parse(host)).or_default().add(context, route);
+    }
+}
+
+fn virtual_host(host: &HostPattern, groups: &Groups, domains: Vec<String>) -> VirtualHost {
+    let own = groups_for(host, groups).into_iter().flat_map(RouteGroup::iter).cloned();
+    VirtualHost {
+        name: host.domain(),
+        domains,
+        routes: own.chain([routes::not_found()]).collect(),
+        ..Default::default()
+    }
+}
+
+/// A host of the mesh is also called by its absolute name and its virtual address.
+fn mesh_domains(host: &HostPattern, inputs: Inputs<'_>) -> Vec<String> {
+    let name = host.domain();
+    let mut domains = vec![name.clone()];
+    if let HostPattern::Exact(_) = host {
+        domains.push(format!("{name}."));
+        domains.extend(inputs.addresses.get(&name).map(|address| match address {
+            std::net::IpAddr::V4(address) => address.to_string(),
+            std::net::IpAddr::V6(address) => format!("[{address}]"),
+        }));
+    }
+    domains
+}
+
+/// What happens to requests for hosts outside of the mesh.
+fn outside(policy: OutboundTrafficPolicy) -> VirtualHost {
+    let (name, action) = match policy {
+        OutboundTrafficPolicy::AllowAny => {
+            let action = RouteAction {
+                timeout: Some(envoy::unlimited()),
+                cluster_specifier: Some(ClusterSpecifier::Cluster(PASSTHROUGH.to_owned())),
+                ..Default::default()
+            };
+            ("allow_any", Action::Route(action))
+        }
+        OutboundTrafficPolicy::RegistryOnly => {
+            let answer = DirectResponseAction { status: 502, ..Default::default() };
+            ("block_all", Action::DirectResponse(answer))
+        }
+    };
+    VirtualHost {
+        name: name.to_owned(),
+        domains: vec!["*".to_owned()],
+        routes: vec![everything(name, action)],
+        ..Default::default()
+    }
+}
+
+/// A route for all paths.
+pub(crate) fn everything(name: &str, action: Action) -> Route {
+    Route {
+        name: name.to_owned(),
+        r#match: Some(RouteMatch {
+            path_specifier: Some(PathSpecifier::Prefix("/".to_owned())),
+            ..Default::default()
+        }),
+        action: Some(action),
+        ..Default::default()
+    }
+}
+
+/// Requests for the local application: without limits, since the caller's proxy has them.
+pub(crate) fn inbound(cluster: &str, port: Option<u16>) -> RouteConfiguration {
+    let action = RouteAction {
+        timeout: Some(envoy::duration(Duration::ZERO)),
+        cluster_specifier: Some(ClusterSpecifier::Cluster(cluster.to_owned())),
+        ..Default::default()
+    };
+    let port = port.map_or_else(|| "passthrough".to_owned(), |port| port.to_string());
+    let host = VirtualHost {
+        name: format!("inbound|http|{port}"),
+        domains: vec!["*".to_owned()],
+        routes: vec![everything("default", Action::Route(action))],
+        ..Default::default()
+    };
+    RouteConfiguration {
+        name: cluster.to_owned(),
+        virtual_hosts: vec![host],
+        validate_clusters: Some(flag(false)),
+        ..Default::default()
+    }
+}
+
+fn table(name: String, virtual_hosts: Vec<VirtualHost>) -> RouteConfiguration {
+    RouteConfiguration {
+        name,
+        virtual_hosts,
+        validate_clusters: Some(flag(false)),
+        ignore_port_in_host_matching: true,
+        ..Default::default()
+    }
+}

@@ -1,0 +1,252 @@
+//! Routes: APISIX's, in APISIX's order of precedence, as Envoy's virtual hosts.
+
+mod forward;
+mod paths;
+mod plugins;
+mod redirect;
+mod rewrite;
+mod values;
+mod vars;
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+
+use weft_control_model::Method;
+use weft_xds_proto::pb::envoy::config::core::v3::header_value_option::HeaderAppendAction;
+use weft_xds_proto::pb::envoy::config::route::v3::{
+    DirectResponseAction, HeaderMatcher, Route, RouteMatch, header_matcher::HeaderMatchSpecifier,
+    route::Action, route_match::PathSpecifier,
+};
+
+use crate::envoy::{self, flag, inline};
+use crate::problem::Unsupported;
+use crate::served::Place;
+use crate::targets::{RouteContext, Target, Targets};
+use forward::{Forwarding, carries_http};
+use paths::PathPattern;
+use vars::Conditions;
+
+/// The body of the answer when no route matches.
+const NOT_FOUND: &str = "{\"error_msg\":\"404 Route Not Found\"}\n";
+/// The body of the answer when a route has no upstream.
+const NO_UPSTREAM: &str =
+    "{\"error_msg\":\"missing upstream configuration in Route or Service\"}\n";
+
+/// Routes of one host pattern in the order of trial.
+#[derive(Debug, Default)]
+pub(crate) struct RouteGroup(BTreeMap<Precedence, Vec<Route>>);
+
+/// Path first, then priority, then age; the last two tell equal ones apart.
+type Precedence = (PathPattern, Reverse<i64>, u64, String, usize);
+
+impl RouteGroup {
+    /// Adds a translated route.
+    pub(crate) fn add(&mut self, context: &RouteContext<'_>, translated: &TranslatedRoute) {
+        for (index, (path, routes)) in translated.by_path.iter().enumerate() {
+            let priority = Reverse(context.route.priority);
+            let id = context.key.to_string();
+            let place = (path.clone(), priority, context.created, id, index);
+            self.0.insert(place, routes.clone());
+        }
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Route> {
+        self.0.values().flatten()
+    }
+}
+
+/// A route as Envoy's routes, for each of its paths.
+pub(crate) struct TranslatedRoute {
+    by_path: Vec<(PathPattern, Vec<Route>)>,
+    /// The upstreams that it leads to.
+    pub(crate) targets: Targets,
+}
+
+/// Translates a route.
+pub(crate) fn translate(
+    context: &RouteContext<'_>,
+    place: Place,
+    https_port: u16,
+) -> Result<TranslatedRoute, Unsupported> {
+    if !context.route.remote_addrs.is_empty() {
+        let reason = "a proxy can't choose routes by the client's address yet";
+        return Err(Unsupported::new("remote_addrs", reason));
+    }
+    let conditions = match &context.route.vars {
+        Some(vars) => vars::alternatives(&vars.expr)?,
+        None => vec![Conditions::default()],
+    };
+    let mut targets = Targets::new();
+    let branches = branches(context, place, https_port, &mut targets)?;
+    let methods = methods(&context.route.methods);
+    let mut by_path = Vec::new();
+    for uri in &context.route.uris {
+        let path = PathPattern::parse(uri);
+        let mut routes = Vec::new();
+        for branch in &branches {
+            for alternative in &conditions {
+                let mut all = alternative.clone().and(&branch.conditions);
+                all.headers.extend(methods.clone());
+                routes.push(branch.route(context, &path, all));
+            }
+        }
+        by_path.push((path, routes));
+    }
+    Ok(TranslatedRoute { by_path, targets })
+}
+
+/// The answer to what matches no route.
+pub(crate) fn not_found() -> Route {
+    answer("not-found", 404, NOT_FOUND)
+}
+
+/// One of the ways that a route's requests go.
+struct Branch {
+    conditions: Conditions,
+    /// Everything but name and match.
+    route: Route,
+}
+
+impl Branch {
+    fn route(&self, context: &RouteContext<'_>, path: &PathPattern, all: Conditions) -> Route {
+        Route {
+            name: format!("{}/{}", context.key.kind.singular(), context.key.id),
+            r#match: Some(RouteMatch {
+                case_sensitive: Some(flag(true)),
+                headers: all.headers,
+                query_parameters: all.query,
+                path_specifier: Some(path.specifier()),
+                ..Default::default()
+            }),
+            ..self.route.clone()
+        }
+    }
+}
+
+fn branches(
+    context: &RouteContext<'_>,
+    place: Place,
+    https_port: u16,
+    targets: &mut Targets,
+) -> Result<Vec<Branch>, Unsupported> {
+    let plugins = context.plugins();
+    plugins::refuse_unknown(&plugins)?;
+    if let Some(redirect) = plugins::view::<redirect::Redirect>(&plugins)? {
+        let over_tls = place == Place::Edge { over_tls: true };
+        let within = |error: Unsupported| error.within("plugins.redirect");
+        if let Some(answers) = redirect.translate(over_tls, https_port).map_err(within)? {
+            return Ok(answers.into_iter().map(redirection).collect());
+        }
+    }
+    let own = context.own()?;
+    let forwarding = forwarding(context, &plugins, targets)?;
+    let headers = (&forwarding.rewrite.headers_to_add, &forwarding.rewrite.headers_to_remove);
+    let mut branches = Vec::new();
+    let mut note = |shares: &[forward::Share]| -> Result<Action, Unsupported> {
+        for (target, _) in shares {
+            refuse_other_protocols(target)?;
+            targets.insert(target.cluster.clone(), target.clone());
+        }
+        forwarding.action(shares).map(Action::Route)
+    };
+    let forwarded = |action: Action, conditions: Conditions| Branch {
+        conditions,
+        route: Route {
+            request_headers_to_add: headers.0.clone(),
+            request_headers_to_remove: headers.1.clone(),
+            action: Some(action),
+            ..Default::default()
+        },
+    };
+    for split in plugins::splits(context, &plugins, own.as_ref())? {
+        let action = note(&split.shares)?;
+        let always = split.is_unconditional();
+        for conditions in split.conditions {
+            branches.push(forwarded(action.clone(), conditions));
+        }
+        if always {
+            return Ok(branches);
+        }
+    }
+    branches.push(match own {
+        Some(own) => forwarded(note(&[(own, 1)])?, Conditions::default()),
+        None => {
+            let route = answer("", 503, NO_UPSTREAM);
+            Branch { conditions: Conditions::default(), route }
+        }
+    });
+    Ok(branches)
+}
+
+fn forwarding(
+    context: &RouteContext<'_>,
+    plugins: &weft_control_model::Plugins,
+    targets: &mut Targets,
+) -> Result<Forwarding, Unsupported> {
+    let rewrite = plugins::view::<rewrite::ProxyRewrite>(plugins)?
+        .map(|plugin| plugin.translate().map_err(|error| error.within("plugins.proxy-rewrite")))
+        .transpose()?
+        .unwrap_or_default();
+    let mirror = plugins::mirror(context, plugins)?;
+    let mirrors = mirror.into_iter().map(|(target, policy)| {
+        targets.insert(target.cluster.clone(), target);
+        policy
+    });
+    Ok(Forwarding {
+        timeout: context.route.timeout,
+        websocket: context.websocket(),
+        rewrite,
+        mirrors: mirrors.collect(),
+    })
+}
+
+fn redirection(redirection: redirect::Redirection) -> Branch {
+    let conditions = Conditions { headers: redirection.headers, ..Default::default() };
+    let action = Some(Action::Redirect(redirection.action));
+    Branch { conditions, route: Route { action, ..Default::default() } }
+}
+
+fn refuse_other_protocols(target: &Target) -> Result<(), Unsupported> {
+    if carries_http(&target.upstream) {
+        return Ok(());
+    }
+    let reason = format!("{}: its scheme isn't one of HTTP", target.cluster);
+    Err(Unsupported::new("upstream", reason))
+}
+
+fn answer(name: &str, status: u32, body: &str) -> Route {
+    Route {
+        name: name.to_owned(),
+        r#match: Some(RouteMatch {
+            path_specifier: Some(PathSpecifier::Prefix("/".to_owned())),
+            ..Default::default()
+        }),
+        response_headers_to_add: vec![envoy::header(
+            "content-type",
+            "application/json",
+            HeaderAppendAction::OverwriteIfExistsOrAdd,
+        )],
+        action: Some(Action::DirectResponse(DirectResponseAction {
+            status,
+            body: Some(inline(body)),
+            ..Default::default()
+        })),
+        ..Default::default()
+    }
+}
+
+fn methods(methods: &[Method]) -> Option<HeaderMatcher> {
+    let matcher = match methods {
+        [] => return None,
+        [one] => envoy::exact(one.as_str()),
+        several => {
+            let names: Vec<_> = several.iter().map(|method| method.as_str()).collect();
+            envoy::regex_match(names.join("|"))
+        }
+    };
+    Some(HeaderMatcher {
+        name: ":method".to_owned(),
+        header_match_specifier: Some(HeaderMatchSpecifier::StringMatch(matcher)),
+        ..Default::default()
+    })
+}
