@@ -6,6 +6,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use futures_util::FutureExt;
 use tokio::{sync::watch, time::sleep};
 use weft_xds_ads::{Rejection, ResourceType, ResourceUpdate, Subscription};
 
@@ -148,7 +149,11 @@ impl<P: Rpc> State<P> {
         self.persist.write(CachedState::of(self.machine.holdings(), blobs));
     }
 
+    /// Writes what is not written yet, also what the owner asked to keep at the last moment.
     pub(super) async fn finish(&mut self) {
+        if self.shared.blobs_changed.notified().now_or_never().is_some() {
+            self.persist.changed();
+        }
         let earlier = self.persist.written().await;
         if self.persist.is_due() {
             self.write(earlier);
