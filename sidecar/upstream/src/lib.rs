@@ -1,1 +1,29 @@
 //! Clusters at run time: endpoints, load balancing, resolution and connection pools.
+//!
+//! Everything here but the resolver belongs to one worker: pools, queues,
+//! counters of the circuit breakers and the state of load balancing are never
+//! shared between threads. A request asks [`Upstreams`] for its cluster,
+//! [`WorkerCluster::pick`]s an endpoint and [`WorkerCluster::send`]s itself
+//! there.
+
+mod balance;
+mod body;
+mod cluster;
+mod destinations;
+mod dial;
+mod error;
+mod exchange;
+mod host;
+mod limits;
+mod pool;
+mod request;
+mod send;
+mod stream;
+mod worker;
+
+pub use body::{BoxError, RequestBody, UpstreamBody};
+pub use cluster::{PickContext, Picked, RetryPermit, WorkerCluster};
+pub use error::{Limit, SendError, UpstreamError};
+pub use send::UpstreamResponse;
+pub use stream::UpstreamStream;
+pub use worker::Upstreams;

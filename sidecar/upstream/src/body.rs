@@ -1,0 +1,149 @@
+//! Bodies: what is sent upstream, and what comes back.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+
+use crate::exchange::Exchange;
+use crate::pool::Lease;
+
+/// Any error of a body.
+pub type BoxError = Box<dyn StdError + Send + Sync>;
+
+/// The body of a request on its way upstream.
+#[derive(Default)]
+pub enum RequestBody {
+    /// None.
+    #[default]
+    Empty,
+    /// All of it at once.
+    Full(Bytes),
+    /// As it arrives from downstream.
+    Incoming(Incoming),
+    /// Anything else.
+    Boxed(Pin<Box<dyn Body<Data = Bytes, Error = BoxError>>>),
+}
+
+impl RequestBody {
+    /// A second body with the same content, where that costs nothing.
+    #[must_use]
+    pub fn replay(&self) -> Option<Self> {
+        match self {
+            Self::Empty => Some(Self::Empty),
+            Self::Full(bytes) => Some(Self::Full(bytes.clone())),
+            Self::Incoming(_) | Self::Boxed(_) => None,
+        }
+    }
+}
+
+impl fmt::Debug for RequestBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Empty => f.write_str("Empty"),
+            Self::Full(bytes) => write!(f, "Full({} bytes)", bytes.len()),
+            Self::Incoming(_) => f.write_str("Incoming"),
+            Self::Boxed(_) => f.write_str("Boxed"),
+        }
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let this = self.get_mut();
+        match this {
+            Self::Empty => Poll::Ready(None),
+            Self::Full(bytes) => {
+                let bytes = std::mem::take(bytes);
+                *this = Self::Empty;
+                Poll::Ready((!bytes.is_empty()).then(|| Ok(Frame::data(bytes))))
+            }
+            Self::Incoming(body) => Pin::new(body)
+                .poll_frame(cx)
+                .map(|frame| frame.map(|frame| frame.map_err(Into::into))),
+            Self::Boxed(body) => body.as_mut().poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Full(bytes) => bytes.is_empty(),
+            Self::Incoming(body) => body.is_end_stream(),
+            Self::Boxed(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Empty => SizeHint::with_exact(0),
+            Self::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Self::Incoming(body) => body.size_hint(),
+            Self::Boxed(body) => body.size_hint(),
+        }
+    }
+}
+
+/// The body of a response. When it has ended, its connection goes back to the pool and the
+/// request no longer counts as active; dropped earlier, it ends the exchange: an HTTP/1
+/// connection is closed, an HTTP/2 stream reset.
+#[derive(Debug)]
+pub struct UpstreamBody {
+    inner: Incoming,
+    held: Option<(Lease, Exchange)>,
+}
+
+impl UpstreamBody {
+    pub(crate) fn new(inner: Incoming, lease: Lease, exchange: Exchange) -> Self {
+        let mut body = Self { inner, held: Some((lease, exchange)) };
+        if body.inner.is_end_stream() {
+            body.finish();
+        }
+        body
+    }
+
+    fn finish(&mut self) {
+        if let Some((lease, exchange)) = self.held.take() {
+            drop(exchange);
+            lease.give_back();
+        }
+    }
+}
+
+impl Body for UpstreamBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let this = self.get_mut();
+        let frame = ready!(Pin::new(&mut this.inner).poll_frame(cx));
+        match &frame {
+            None => this.finish(),
+            Some(Ok(_)) if this.inner.is_end_stream() => this.finish(),
+            Some(Ok(_)) => {}
+            Some(Err(_)) => this.held = None,
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}

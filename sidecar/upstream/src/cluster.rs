@@ -1,0 +1,352 @@
+//! One cluster on one worker: choosing an endpoint, sending a request, opening a stream.
+
+use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use foldhash::fast::RandomState;
+use hashbrown::HashMap;
+use weft_filter_api::Protocol;
+use weft_model::{
+    Cluster, ClusterHandle, Discovery, Endpoint, EndpointAddress, EndpointSet, ProtocolChoice,
+    UpstreamSocket,
+};
+use weft_telemetry::ClusterStats;
+
+use crate::UpstreamError;
+use crate::balance::Balancer;
+use crate::destinations::Destinations;
+use crate::dial::dial;
+use crate::error::Limit;
+use crate::host::{Host, HostKey, Member};
+use crate::limits::{Limits, add, sub};
+use crate::pool::{Kind, PoolKey};
+use crate::stream::{CountedConnection, UpstreamStream};
+use crate::worker::{TICK, WorkerCx};
+
+/// What the connections of a cluster need of it.
+#[derive(Debug)]
+pub(crate) struct ClusterCx {
+    pub(crate) handle: Arc<ClusterHandle>,
+    pub(crate) worker: Rc<WorkerCx>,
+    pub(crate) limits: Limits,
+    settings: Cell<Settings>,
+}
+
+/// Limits of connections, times in ticks.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Settings {
+    pub(crate) idle: Option<u32>,
+    pub(crate) lifetime: Option<u32>,
+    pub(crate) requests: Option<u32>,
+    /// Streams at once on one HTTP/2 connection.
+    pub(crate) streams: u32,
+}
+
+impl ClusterCx {
+    pub(crate) fn stats(&self) -> &ClusterStats {
+        self.handle.stats()
+    }
+
+    pub(crate) fn settings(&self) -> Settings {
+        self.settings.get()
+    }
+
+    fn apply(&self, config: &Cluster) {
+        let ticks = |time: std::time::Duration| {
+            u32::try_from(time.as_secs().div_ceil(TICK.as_secs())).unwrap_or(u32::MAX)
+        };
+        self.limits.apply(&config.breakers, self.worker.workers);
+        self.settings.set(Settings {
+            idle: config.idle_timeout.map(ticks),
+            lifetime: config.max_connection_duration.map(ticks),
+            requests: config.max_requests_per_connection.filter(|requests| *requests > 0),
+            streams: config.http2.max_concurrent_streams.max(1),
+        });
+    }
+}
+
+/// What the choice of an endpoint depends on.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct PickContext<'a> {
+    /// For ring hash and Maglev; without one they choose at random.
+    pub hash: Option<u64>,
+    /// Where the client wanted to go, for `ORIGINAL_DST`.
+    pub original_destination: Option<SocketAddr>,
+    /// The address in the header that `original_dst_lb_config` names, for `ORIGINAL_DST`.
+    pub host_header: Option<SocketAddr>,
+    /// Endpoints that earlier tries have used.
+    pub avoid: &'a [SocketAddr],
+    /// How often to choose again when an avoided endpoint was chosen.
+    pub host_attempts: u32,
+    /// The client's protocol, for clusters that speak what the client speaks.
+    pub downstream_protocol: Option<Protocol>,
+    /// `RoutingPriority.HIGH`
+    pub high_priority: bool,
+    /// The server name for TLS, for clusters with `auto_sni`.
+    pub sni: Option<&'a str>,
+    /// Application protocols for TLS, instead of the configured ones.
+    pub alpn: Option<&'a Arc<[Vec<u8>]>>,
+}
+
+/// A chosen endpoint, and how to speak to it.
+#[derive(Clone, Debug)]
+pub struct Picked {
+    pub(crate) member: Rc<Member>,
+    pub(crate) kind: Kind,
+    pub(crate) high: bool,
+    sni: Option<Box<str>>,
+    alpn: Option<Arc<[Vec<u8>]>>,
+}
+
+impl Picked {
+    /// The endpoint's address, unless it is a Unix domain socket.
+    #[must_use]
+    pub fn address(&self) -> Option<SocketAddr> {
+        match &self.member.host.address {
+            EndpointAddress::Socket(address) => Some(*address),
+            EndpointAddress::Pipe(_) => None,
+        }
+    }
+
+    /// The endpoint.
+    #[must_use]
+    pub fn endpoint(&self) -> &Endpoint {
+        &self.member.endpoint
+    }
+
+    /// The endpoint's host name.
+    #[must_use]
+    pub fn hostname(&self) -> Option<&str> {
+        self.member.endpoint.hostname.as_deref()
+    }
+
+    pub(crate) fn key(&self) -> PoolKey<'_> {
+        PoolKey {
+            kind: self.kind,
+            high: self.high,
+            sni: self.sni.as_deref(),
+            alpn: self.alpn.as_ref(),
+        }
+    }
+}
+
+/// A cluster's configuration and endpoints, as this worker last saw them.
+#[derive(Debug)]
+struct View {
+    config: Arc<Cluster>,
+    endpoints: Arc<EndpointSet>,
+    balancer: Balancer,
+}
+
+/// A cluster on one worker: its pools, limits and load balancing.
+#[derive(Debug)]
+pub struct WorkerCluster {
+    pub(crate) cx: Rc<ClusterCx>,
+    view: RefCell<View>,
+    hosts: RefCell<HashMap<HostKey, Rc<Host>, RandomState>>,
+    destinations: Destinations,
+}
+
+impl WorkerCluster {
+    pub(crate) fn new(handle: Arc<ClusterHandle>, worker: Rc<WorkerCx>) -> Self {
+        let view = View {
+            config: Arc::clone(&handle.config()),
+            endpoints: Arc::new(EndpointSet::default()),
+            balancer: Balancer::default(),
+        };
+        let cx = ClusterCx {
+            handle,
+            worker,
+            limits: Limits::default(),
+            settings: Cell::new(Settings::default()),
+        };
+        cx.apply(&view.config);
+        Self {
+            cx: Rc::new(cx),
+            view: RefCell::new(view),
+            hosts: RefCell::default(),
+            destinations: Destinations::default(),
+        }
+    }
+
+    /// The cluster.
+    #[must_use]
+    pub fn handle(&self) -> &Arc<ClusterHandle> {
+        &self.cx.handle
+    }
+
+    /// Chooses an endpoint.
+    ///
+    /// # Errors
+    /// [`UpstreamError::NoHealthyUpstream`]
+    pub fn pick(&self, cx: &PickContext<'_>) -> Result<Picked, UpstreamError> {
+        self.catch_up();
+        let view = self.view.borrow();
+        let member = match &view.config.discovery {
+            Discovery::OriginalDst { port, header } => {
+                let header = header.as_ref().and(cx.host_header);
+                let address = header.or_else(|| {
+                    let address = cx.original_destination?;
+                    Some(SocketAddr::new(address.ip(), port.unwrap_or(address.port())))
+                });
+                address.map(|address| self.destinations.member(address, &view.config, &self.cx))
+            }
+            _ => view.balancer.pick(cx),
+        };
+        let Some(member) = member else {
+            self.cx.stats().cx_none_healthy.inc();
+            return Err(UpstreamError::NoHealthyUpstream);
+        };
+        Ok(Picked {
+            kind: kind(&view.config, &member, cx.downstream_protocol),
+            member,
+            high: cx.high_priority,
+            sni: cx.sni.filter(|_| view.config.auto_sni).map(Into::into),
+            alpn: cx.alpn.cloned(),
+        })
+    }
+
+    /// Opens a connection of its own, not pooled: for the TCP proxy, tunnels and upgrades.
+    ///
+    /// # Errors
+    /// The connection limit is reached, or connecting failed.
+    pub async fn connect_tcp(&self, picked: &Picked) -> Result<UpstreamStream, UpstreamError> {
+        let level = self.cx.limits.level(picked.high);
+        if !level.connection_allowed() {
+            self.cx.stats().cx_overflow.inc();
+            return Err(UpstreamError::Overflow(Limit::Connections));
+        }
+        let counted = CountedConnection::new(&self.cx.handle, &level.connections);
+        let key = picked.key();
+        let target = picked.member.host.target(key.sni, key.alpn);
+        Box::pin(dial(&self.cx.handle, &target, counted)).await
+    }
+
+    /// Asks for leave to retry a request (`max_retries`); the retry counts while the permit lives.
+    #[must_use]
+    pub fn start_retry(&self, high_priority: bool) -> Option<RetryPermit> {
+        let level = self.cx.limits.level(high_priority);
+        if level.retries.get() >= level.share().retries {
+            self.cx.stats().rq_retry_overflow.inc();
+            return None;
+        }
+        add(&level.retries);
+        self.cx.stats().rq_retry.inc();
+        Some(RetryPermit { cluster: Rc::clone(&self.cx), high: high_priority })
+    }
+
+    /// Takes over what has changed since the last look.
+    fn catch_up(&self) {
+        let config = self.cx.handle.config();
+        let endpoints = self.cx.handle.endpoints();
+        let view = self.view.borrow();
+        let same_config = Arc::ptr_eq(&config, &view.config);
+        if same_config && Arc::ptr_eq(&endpoints, &view.endpoints) {
+            return;
+        }
+        let keep = same_config || same_connections(&config, &view.config);
+        drop(view);
+        self.cx.apply(&config);
+        if !keep {
+            self.retire_all();
+        }
+        let members = self.members(&endpoints);
+        let balancer = Balancer::new(&config, &endpoints, &members);
+        self.view.replace(View {
+            config: Arc::clone(&config),
+            endpoints: Arc::clone(&endpoints),
+            balancer,
+        });
+    }
+
+    /// Hosts for a set of endpoints: those that were there before are kept, others are retired.
+    fn members(&self, endpoints: &EndpointSet) -> Vec<Vec<Rc<Member>>> {
+        let mut known = self.hosts.take();
+        let mut hosts = self.hosts.borrow_mut();
+        let mut member = |endpoint: &Arc<Endpoint>| {
+            let key = (endpoint.address.clone(), endpoint.transport);
+            let host = hosts.entry(key).or_insert_with_key(|key| {
+                known.remove(key).unwrap_or_else(|| Rc::new(Host::new(key.0.clone(), key.1)))
+            });
+            Rc::new(Member { endpoint: Arc::clone(endpoint), host: Rc::clone(host) })
+        };
+        let priorities = endpoints.priorities.iter();
+        let members =
+            priorities.map(|priority| priority.endpoints.iter().map(&mut member).collect());
+        let members = members.collect();
+        for host in known.values() {
+            host.retire();
+        }
+        members
+    }
+
+    fn retire_all(&self) {
+        for host in self.hosts.take().values() {
+            host.retire();
+        }
+        self.destinations.retire_all();
+    }
+
+    pub(crate) fn sweep(&self, now: u32) {
+        for host in self.hosts.borrow().values() {
+            host.sweep(now);
+        }
+        self.destinations.sweep(now);
+    }
+}
+
+impl Drop for WorkerCluster {
+    fn drop(&mut self) {
+        self.retire_all();
+    }
+}
+
+/// Leave to retry; counts against `max_retries` while it lives.
+#[derive(Debug)]
+pub struct RetryPermit {
+    cluster: Rc<ClusterCx>,
+    high: bool,
+}
+
+impl Drop for RetryPermit {
+    fn drop(&mut self) {
+        sub(&self.cluster.limits.level(self.high).retries);
+    }
+}
+
+fn kind(config: &Cluster, member: &Member, downstream: Option<Protocol>) -> Kind {
+    match config.protocol {
+        ProtocolChoice::Http1 => Kind::Http1,
+        ProtocolChoice::Http2 => Kind::Http2,
+        ProtocolChoice::Downstream => match downstream {
+            Some(Protocol::Http2) => Kind::Http2,
+            Some(Protocol::Http10 | Protocol::Http11) | None => Kind::Http1,
+        },
+        ProtocolChoice::Auto => match config.socket(member.endpoint.transport) {
+            UpstreamSocket::Raw => Kind::Http1,
+            UpstreamSocket::Tls(_) => Kind::Auto,
+        },
+    }
+}
+
+/// Whether connections made under one configuration may be used under the other.
+fn same_connections(a: &Cluster, b: &Cluster) -> bool {
+    let same_socket = |a: &UpstreamSocket, b: &UpstreamSocket| match (a, b) {
+        (UpstreamSocket::Raw, UpstreamSocket::Raw) => true,
+        (UpstreamSocket::Tls(a), UpstreamSocket::Tls(b)) => a.same_as(b),
+        _ => false,
+    };
+    same_socket(&a.default_socket, &b.default_socket)
+        && a.sockets.len() == b.sockets.len()
+        && a.sockets
+            .iter()
+            .zip(&b.sockets)
+            .all(|(a, b)| a.labels == b.labels && same_socket(&a.socket, &b.socket))
+        && a.protocol == b.protocol
+        && a.http1 == b.http1
+        && a.http2 == b.http2
+        && a.bind == b.bind
+        && a.tcp_keepalive == b.tcp_keepalive
+}

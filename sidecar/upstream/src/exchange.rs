@@ -1,0 +1,54 @@
+//! One request in flight: counted from the moment it is sent until its response has ended.
+
+use std::rc::Rc;
+
+use tokio::time::Instant;
+
+use crate::UpstreamError;
+use crate::cluster::ClusterCx;
+use crate::error::Limit;
+use crate::host::Host;
+use crate::limits::{add, sub};
+
+/// Counts a request among the active ones of cluster and host while it lives.
+#[derive(Debug)]
+pub(crate) struct Exchange {
+    cluster: Rc<ClusterCx>,
+    host: Rc<Host>,
+    high: bool,
+    started: Instant,
+}
+
+impl Exchange {
+    /// # Errors
+    /// `max_requests` is reached.
+    pub(crate) fn begin(
+        cluster: &Rc<ClusterCx>,
+        host: &Rc<Host>,
+        high: bool,
+    ) -> Result<Self, UpstreamError> {
+        let stats = cluster.stats();
+        let level = cluster.limits.level(high);
+        if level.requests.get() >= level.share().requests {
+            stats.rq_pending_overflow.inc();
+            return Err(UpstreamError::Overflow(Limit::Requests));
+        }
+        add(&level.requests);
+        add(&host.active);
+        stats.rq_total.inc();
+        stats.rq_active.inc();
+        let started = Instant::now();
+        Ok(Self { cluster: Rc::clone(cluster), host: Rc::clone(host), high, started })
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        let stats = self.cluster.stats();
+        sub(&self.cluster.limits.level(self.high).requests);
+        sub(&self.host.active);
+        stats.rq_active.dec();
+        let elapsed = self.started.elapsed().as_millis();
+        stats.rq_time.record(u64::try_from(elapsed).unwrap_or(u64::MAX));
+    }
+}

@@ -1,0 +1,244 @@
+//! One upstream connection as a stream of bytes, in the clear or over TLS.
+
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
+use weft_model::ClusterHandle;
+use weft_tls::ClientStream;
+
+/// A connection to an endpoint; counted among the cluster's connections while it lives.
+#[derive(Debug)]
+pub struct UpstreamStream {
+    transport: Transport,
+    counted: CountedConnection,
+}
+
+#[derive(Debug)]
+enum Transport {
+    Raw(Socket),
+    Tls(Box<ClientStream<Socket>>),
+}
+
+/// The socket below.
+#[derive(Debug)]
+pub(crate) enum Socket {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+impl UpstreamStream {
+    pub(crate) fn raw(socket: Socket, counted: CountedConnection) -> Self {
+        Self { transport: Transport::Raw(socket), counted }
+    }
+
+    pub(crate) fn tls(stream: ClientStream<Socket>, counted: CountedConnection) -> Self {
+        Self { transport: Transport::Tls(Box::new(stream)), counted }
+    }
+
+    /// The TCP socket, where nothing stands between it and the bytes: it can be spliced.
+    #[must_use]
+    pub fn tcp(&self) -> Option<&TcpStream> {
+        match &self.transport {
+            Transport::Raw(Socket::Tcp(stream)) => Some(stream),
+            Transport::Raw(Socket::Unix(_)) | Transport::Tls(_) => None,
+        }
+    }
+
+    /// Our address.
+    #[must_use]
+    pub fn local_address(&self) -> Option<SocketAddr> {
+        match self.socket() {
+            Socket::Tcp(stream) => stream.local_addr().ok(),
+            Socket::Unix(_) => None,
+        }
+    }
+
+    /// The upstream's address.
+    #[must_use]
+    pub fn remote_address(&self) -> Option<SocketAddr> {
+        match self.socket() {
+            Socket::Tcp(stream) => stream.peer_addr().ok(),
+            Socket::Unix(_) => None,
+        }
+    }
+
+    /// Whether the connection is encrypted.
+    #[must_use]
+    pub fn is_tls(&self) -> bool {
+        matches!(self.transport, Transport::Tls(_))
+    }
+
+    /// The application protocol that TLS agreed on.
+    #[must_use]
+    pub fn alpn(&self) -> Option<&[u8]> {
+        match &self.transport {
+            Transport::Raw(_) => None,
+            Transport::Tls(stream) => stream.get_ref().1.alpn_protocol(),
+        }
+    }
+
+    fn socket(&self) -> &Socket {
+        match &self.transport {
+            Transport::Raw(socket) => socket,
+            Transport::Tls(stream) => stream.get_ref().0,
+        }
+    }
+}
+
+impl AsyncRead for UpstreamStream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let before = buf.filled().len();
+        ready!(match &mut this.transport {
+            Transport::Raw(socket) => Pin::new(socket).poll_read(cx, buf),
+            Transport::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+        })?;
+        this.counted.received(buf.filled().len() - before);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for UpstreamStream {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let written = ready!(match &mut this.transport {
+            Transport::Raw(socket) => Pin::new(socket).poll_write(cx, buf),
+            Transport::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
+        })?;
+        this.counted.sent(written);
+        Poll::Ready(Ok(written))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let written = ready!(match &mut this.transport {
+            Transport::Raw(socket) => Pin::new(socket).poll_write_vectored(cx, bufs),
+            Transport::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+        })?;
+        this.counted.sent(written);
+        Poll::Ready(Ok(written))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match &self.transport {
+            Transport::Raw(socket) => socket.is_write_vectored(),
+            Transport::Tls(stream) => stream.is_write_vectored(),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.get_mut().transport {
+            Transport::Raw(socket) => Pin::new(socket).poll_flush(cx),
+            Transport::Tls(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.get_mut().transport {
+            Transport::Raw(socket) => Pin::new(socket).poll_shutdown(cx),
+            Transport::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
+            Self::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Self::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // Sockets have nothing to flush.
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}
+
+/// A connection, or the attempt at one, in the statistics and against the limit.
+#[derive(Debug)]
+pub(crate) struct CountedConnection {
+    cluster: Arc<ClusterHandle>,
+    connections: Arc<AtomicU32>,
+}
+
+impl CountedConnection {
+    pub(crate) fn new(cluster: &Arc<ClusterHandle>, connections: &Arc<AtomicU32>) -> Self {
+        connections.fetch_add(1, Ordering::Relaxed);
+        cluster.stats().cx_total.inc();
+        cluster.stats().cx_active.inc();
+        Self { cluster: Arc::clone(cluster), connections: Arc::clone(connections) }
+    }
+
+    fn received(&self, bytes: usize) {
+        self.cluster.stats().cx_rx_bytes.add(bytes as u64);
+    }
+
+    fn sent(&self, bytes: usize) {
+        self.cluster.stats().cx_tx_bytes.add(bytes as u64);
+    }
+}
+
+impl Drop for CountedConnection {
+    fn drop(&mut self) {
+        self.connections.fetch_sub(1, Ordering::Relaxed);
+        self.cluster.stats().cx_active.dec();
+    }
+}

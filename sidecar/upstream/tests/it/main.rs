@@ -1,0 +1,4 @@
+//! Clusters against real servers on loopback.
+
+mod http1;
+mod support;

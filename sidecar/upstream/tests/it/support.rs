@@ -1,0 +1,157 @@
+//! Servers that count what arrives, clusters that point to them, and a worker's runtime.
+
+use std::cell::Cell;
+use std::convert::Infallible;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderValue, Request, Response};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpListener;
+use tokio::runtime::{Builder, LocalOptions};
+use tokio::sync::Notify;
+use weft_model::{
+    CircuitBreakers, Cluster, ClusterHandle, Discovery, Endpoint, EndpointAddress, EndpointSet,
+    Health, Http1Options, Http2Options, LoadBalancing, Locality, Priority, ProtocolChoice,
+    SnapshotPublisher, TransportChoice, UpstreamSocket,
+};
+use weft_telemetry::Registry;
+use weft_upstream::{PickContext, RequestBody, UpstreamResponse, Upstreams, WorkerCluster};
+
+/// Runs a test as a worker runs.
+pub fn local<F: Future<Output = ()>>(test: F) {
+    let runtime = Builder::new_current_thread()
+        .enable_all()
+        .build_local(LocalOptions::default())
+        .expect("a runtime");
+    runtime.block_on(async {
+        tokio::time::timeout(Duration::from_secs(20), test).await.expect("the test ends in time");
+    });
+}
+
+/// A static cluster with these endpoints; `change` adjusts it.
+pub fn cluster(endpoints: &[SocketAddr], change: impl FnOnce(&mut Cluster)) -> Arc<ClusterHandle> {
+    let mut cluster = Cluster {
+        name: "test".into(),
+        stat_name: "test".into(),
+        discovery: Discovery::Static,
+        connect_timeout: Duration::from_secs(5),
+        load_balancing: LoadBalancing::RoundRobin,
+        panic_threshold: 50.0,
+        protocol: ProtocolChoice::Http1,
+        http1: Http1Options::default(),
+        http2: Http2Options::default(),
+        idle_timeout: Some(Duration::from_secs(3600)),
+        max_requests_per_connection: None,
+        max_connection_duration: None,
+        sockets: Vec::new(),
+        default_socket: UpstreamSocket::Raw,
+        breakers: CircuitBreakers::default(),
+        bind: Vec::new(),
+        tcp_keepalive: None,
+        buffer_limit: 1 << 20,
+        auto_sni: false,
+    };
+    change(&mut cluster);
+    let endpoints = endpoint_set(endpoints);
+    Arc::new(ClusterHandle::new(Arc::new(cluster), Arc::new(endpoints), Registry::new()))
+}
+
+/// Healthy endpoints of one priority.
+pub fn endpoint_set(addresses: &[SocketAddr]) -> EndpointSet {
+    let endpoint = |address: &SocketAddr| {
+        Arc::new(Endpoint {
+            address: EndpointAddress::Socket(*address),
+            hostname: None,
+            weight: 1,
+            health: Health::Healthy,
+            locality: Arc::new(Locality::default()),
+            socket_labels: std::collections::BTreeMap::new(),
+            hash_key: None,
+            transport: TransportChoice(None),
+        })
+    };
+    let endpoints = addresses.iter().map(endpoint).collect();
+    EndpointSet { priorities: vec![Priority { endpoints }], overprovisioning_factor: 140 }
+}
+
+/// One worker's view of a cluster; keep the worker as long as the cluster is used.
+pub fn worker(handle: &Arc<ClusterHandle>) -> (Rc<Upstreams>, Rc<WorkerCluster>) {
+    let upstreams = Upstreams::new(SnapshotPublisher::new().watch(), 1);
+    let cluster = upstreams.cluster(handle);
+    (upstreams, cluster)
+}
+
+/// A GET request.
+pub fn get(path: &str) -> Request<RequestBody> {
+    Request::builder().uri(path).header("host", "test").body(RequestBody::Empty).expect("a request")
+}
+
+/// Sends a GET request and reads the whole response: whether the connection was used before, and
+/// the body.
+pub async fn fetch(cluster: &WorkerCluster, path: &str) -> (bool, String) {
+    let picked = cluster.pick(&PickContext::default()).expect("an endpoint");
+    let answer = cluster.send(&picked, get(path)).await.expect("an answer");
+    (answer.reused, read(answer).await)
+}
+
+/// Reads the whole body.
+pub async fn read(answer: UpstreamResponse) -> String {
+    let body = answer.response.into_body().collect().await.expect("the body").to_bytes();
+    String::from_utf8(body.to_vec()).expect("text")
+}
+
+/// An HTTP server that says which of its connections, counted from 0, a request came over.
+pub struct Server {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Connections accepted.
+    pub accepted: Rc<Cell<usize>>,
+}
+
+impl Server {
+    /// Speaks HTTP/1.1; `/close` ends the connection, `/wait` answers when `gate` opens.
+    pub async fn http1(gate: Rc<Notify>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let accepted = Rc::new(Cell::new(0));
+        let count = Rc::clone(&accepted);
+        tokio::task::spawn_local(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let number = count.replace(count.get() + 1);
+                let gate = Rc::clone(&gate);
+                let service = service_fn(move |request| answer(number, Rc::clone(&gate), request));
+                let connection =
+                    http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+                tokio::task::spawn_local(connection.with_upgrades());
+            }
+        });
+        Self { address, accepted }
+    }
+}
+
+async fn answer(
+    connection: usize,
+    gate: Rc<Notify>,
+    request: Request<Incoming>,
+) -> Result<Response<Full<Bytes>>, Infallible> {
+    let path = request.uri().path().to_owned();
+    let _ = request.into_body().collect().await;
+    let mut response = Response::new(Full::from(connection.to_string()));
+    match path.as_str() {
+        "/close" => {
+            response.headers_mut().insert("connection", HeaderValue::from_static("close"));
+        }
+        "/wait" => gate.notified().await,
+        _ => {}
+    }
+    Ok(response)
+}
