@@ -27,7 +27,7 @@ use weft_telemetry::Registry;
 use weft_upstream::{PickContext, RequestBody, UpstreamResponse, Upstreams, WorkerCluster};
 
 /// Runs a test as a worker runs.
-pub fn local<F: Future<Output = ()>>(test: F) {
+pub(crate) fn local<F: Future<Output = ()>>(test: F) {
     let runtime = Builder::new_current_thread()
         .enable_all()
         .build_local(LocalOptions::default())
@@ -38,7 +38,7 @@ pub fn local<F: Future<Output = ()>>(test: F) {
 }
 
 /// A static cluster with these endpoints; `change` adjusts it.
-pub fn cluster(endpoints: &[SocketAddr], change: impl FnOnce(&mut Cluster)) -> Arc<ClusterHandle> {
+pub(crate) fn cluster(endpoints: &[SocketAddr], change: impl FnOnce(&mut Cluster)) -> Arc<ClusterHandle> {
     let mut cluster = Cluster {
         name: "test".into(),
         stat_name: "test".into(),
@@ -66,7 +66,7 @@ pub fn cluster(endpoints: &[SocketAddr], change: impl FnOnce(&mut Cluster)) -> A
 }
 
 /// Healthy endpoints of one priority.
-pub fn endpoint_set(addresses: &[SocketAddr]) -> EndpointSet {
+pub(crate) fn endpoint_set(addresses: &[SocketAddr]) -> EndpointSet {
     let endpoint = |address: &SocketAddr| {
         Arc::new(Endpoint {
             address: EndpointAddress::Socket(*address),
@@ -84,42 +84,42 @@ pub fn endpoint_set(addresses: &[SocketAddr]) -> EndpointSet {
 }
 
 /// One worker's view of a cluster; keep the worker as long as the cluster is used.
-pub fn worker(handle: &Arc<ClusterHandle>) -> (Rc<Upstreams>, Rc<WorkerCluster>) {
+pub(crate) fn worker(handle: &Arc<ClusterHandle>) -> (Rc<Upstreams>, Rc<WorkerCluster>) {
     let upstreams = Upstreams::new(SnapshotPublisher::new().watch(), 1);
     let cluster = upstreams.cluster(handle);
     (upstreams, cluster)
 }
 
 /// A GET request.
-pub fn get(path: &str) -> Request<RequestBody> {
+pub(crate) fn get(path: &str) -> Request<RequestBody> {
     Request::builder().uri(path).header("host", "test").body(RequestBody::Empty).expect("a request")
 }
 
 /// Sends a GET request and reads the whole response: whether the connection was used before, and
 /// the body.
-pub async fn fetch(cluster: &WorkerCluster, path: &str) -> (bool, String) {
+pub(crate) async fn fetch(cluster: &WorkerCluster, path: &str) -> (bool, String) {
     let picked = cluster.pick(&PickContext::default()).expect("an endpoint");
     let answer = cluster.send(&picked, get(path)).await.expect("an answer");
     (answer.reused, read(answer).await)
 }
 
 /// Reads the whole body.
-pub async fn read(answer: UpstreamResponse) -> String {
+pub(crate) async fn read(answer: UpstreamResponse) -> String {
     let body = answer.response.into_body().collect().await.expect("the body").to_bytes();
     String::from_utf8(body.to_vec()).expect("text")
 }
 
 /// An HTTP server that says which of its connections, counted from 0, a request came over.
-pub struct Server {
+pub(crate) struct Server {
     /// Where it listens.
-    pub address: SocketAddr,
+    pub(crate) address: SocketAddr,
     /// Connections accepted.
-    pub accepted: Rc<Cell<usize>>,
+    pub(crate) accepted: Rc<Cell<usize>>,
 }
 
 impl Server {
     /// Speaks HTTP/1.1; `/close` ends the connection, `/wait` answers when `gate` opens.
-    pub async fn http1(gate: Rc<Notify>) -> Self {
+    pub(crate) async fn http1(gate: Rc<Notify>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let accepted = Rc::new(Cell::new(0));
