@@ -4,6 +4,7 @@
 //! Otherwise it waits, and as many attempts to connect are under way as those who wait need; it
 //! gets whichever connection is ready first, new or given back.
 
+mod alpn;
 mod driver;
 mod lease;
 

@@ -1,9 +1,10 @@
 //! One task for each connection: connects, shakes hands, and drives the protocol until it ends.
 
+use std::borrow::Cow;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::{Rc, Weak};
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
 use hyper::client::conn::{http1, http2};
 use hyper::rt::Executor;
@@ -11,15 +12,11 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use weft_model::Cluster;
 
 use super::lease::{Http1Connection, Http2Connection};
-use super::{ConnectionFacts, Kind, Pool};
+use super::{ConnectionFacts, Kind, Pool, alpn};
 use crate::dial::dial;
 use crate::limits::{add, sub};
 use crate::stream::{CountedConnection, UpstreamStream};
 use crate::{RequestBody, UpstreamError};
-
-/// What is offered where ALPN decides on the protocol.
-static AUTO_ALPN: LazyLock<Arc<[Vec<u8>]>> =
-    LazyLock::new(|| [b"h2".to_vec(), b"http/1.1".to_vec()].into());
 
 type Io = TokioIo<UpstreamStream>;
 
@@ -98,16 +95,15 @@ async fn establish(
     pool: &Pool,
     counted: CountedConnection,
 ) -> Result<(Rc<ConnectionFacts>, Established), UpstreamError> {
-    let mut target = std::borrow::Cow::Borrowed(&pool.target);
-    if pool.kind == Kind::Auto && target.alpn.is_none() {
-        target.to_mut().alpn = Some(Arc::clone(&AUTO_ALPN));
+    let config = Arc::clone(&pool.cluster.handle.config());
+    let mut target = Cow::Borrowed(&pool.target);
+    if target.alpn.is_none()
+        && let Some(protocols) = alpn::offered(pool.kind, config.istio_alpn)
+    {
+        target.to_mut().alpn = Some(Arc::clone(protocols));
     }
     let stream = dial(&pool.cluster.handle, &target, counted).await?;
-    let kind = match (pool.kind, stream.alpn()) {
-        (Kind::Auto, Some(b"h2" | b"istio-h2")) => Kind::Http2,
-        (Kind::Auto, _) => Kind::Http1,
-        (kind, _) => kind,
-    };
+    let kind = alpn::decided(pool.kind, stream.alpn());
     let facts = Rc::new(ConnectionFacts {
         local: stream.local_address(),
         remote: stream.remote_address(),
@@ -115,7 +111,6 @@ async fn establish(
         born: pool.cluster.worker.now(),
         served: std::cell::Cell::new(0),
     });
-    let config = Arc::clone(&pool.cluster.handle.config());
     let shaken = match kind {
         Kind::Http1 | Kind::Auto => {
             let handshake = http1_options(&config).handshake(TokioIo::new(stream)).await;

@@ -38,7 +38,10 @@ pub(crate) fn local<F: Future<Output = ()>>(test: F) {
 }
 
 /// A static cluster with these endpoints; `change` adjusts it.
-pub(crate) fn cluster(endpoints: &[SocketAddr], change: impl FnOnce(&mut Cluster)) -> Arc<ClusterHandle> {
+pub(crate) fn cluster(
+    endpoints: &[SocketAddr],
+    change: impl FnOnce(&mut Cluster),
+) -> Arc<ClusterHandle> {
     let mut cluster = Cluster {
         name: "test".into(),
         stat_name: "test".into(),
@@ -59,6 +62,7 @@ pub(crate) fn cluster(endpoints: &[SocketAddr], change: impl FnOnce(&mut Cluster
         tcp_keepalive: None,
         buffer_limit: 1 << 20,
         auto_sni: false,
+        istio_alpn: false,
     };
     change(&mut cluster);
     let endpoints = endpoint_set(endpoints);
