@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
@@ -27,9 +28,9 @@ pub struct BootstrapOptions {
     /// A label, as key=value; `app` names the service
     #[arg(long = "label", value_parser = label)]
     pub labels: Vec<(String, String)>,
-    /// A port that the application listens on
+    /// A port that the application listens on, as 8080 or, with its protocol, http:8080
     #[arg(long = "port")]
-    pub ports: Vec<u16>,
+    pub ports: Vec<Port>,
     /// What the proxy does
     #[arg(long, value_enum, default_value_t = Role::Sidecar)]
     pub role: Role,
@@ -63,6 +64,37 @@ pub enum Role {
     Sidecar,
     /// Serves traffic from outside the mesh.
     Edge,
+}
+
+/// A port of the application. As in Kubernetes, its name begins with its protocol.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Port {
+    /// The name; none lets the proxy find out the protocol.
+    pub name: Option<String>,
+    /// The number.
+    pub number: u16,
+}
+
+impl Port {
+    fn to_json(&self) -> Value {
+        match &self.name {
+            Some(name) => json!({ "name": name, "containerPort": self.number, "protocol": "TCP" }),
+            None => json!({ "containerPort": self.number, "protocol": "TCP" }),
+        }
+    }
+}
+
+impl FromStr for Port {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (name, number) = match text.split_once(':') {
+            Some((name, number)) => (Some(name.to_owned()), number),
+            None => (None, text),
+        };
+        let number = number.parse().map_err(|_| "a port is written 8080 or http:8080")?;
+        Ok(Self { name, number })
+    }
 }
 
 impl BootstrapOptions {
@@ -121,8 +153,7 @@ impl Bootstrap<'_> {
         let addresses: Vec<String> = address.iter().map(ToString::to_string).collect();
         let first = addresses.first().map_or("127.0.0.1", String::as_str);
         let labels: BTreeMap<_, _> = labels.iter().cloned().collect();
-        let ports: Vec<_> =
-            ports.iter().map(|port| json!({ "containerPort": port, "protocol": "TCP" })).collect();
+        let ports: Vec<_> = ports.iter().map(Port::to_json).collect();
         let app = labels.get("app").unwrap_or(name);
         json!({
             "id": format!("{kind}~{first}~{name}.{namespace}~{namespace}.svc.cluster.local"),
@@ -227,7 +258,7 @@ mod tests {
             service_account: "greeter".to_owned(),
             address: vec!["10.0.0.2".parse().unwrap(), "fd00::2".parse().unwrap()],
             labels: vec![("app".to_owned(), "greeter".to_owned())],
-            ports: vec![8080],
+            ports: vec!["http:8080".parse().unwrap(), "9000".parse().unwrap()],
             role,
             control_plane: "10.0.0.1".parse().unwrap(),
             control_plane_port: 15012,
@@ -246,7 +277,10 @@ mod tests {
         assert_eq!(node["id"], "sidecar~10.0.0.2~greeter-1.demo~demo.svc.cluster.local");
         assert_eq!(node["cluster"], "greeter.demo");
         assert_eq!(node["metadata"]["INSTANCE_IPS"], "10.0.0.2,fd00::2");
-        assert_eq!(node["metadata"]["POD_PORTS"], r#"[{"containerPort":8080,"protocol":"TCP"}]"#);
+        let ports = node["metadata"]["POD_PORTS"].as_str().unwrap();
+        let ports: Value = serde_json::from_str(ports).unwrap();
+        let first = json!({"name": "http", "containerPort": 8080, "protocol": "TCP"});
+        assert_eq!(ports, json!([first, {"containerPort": 9000, "protocol": "TCP"}]));
     }
 
     #[test]

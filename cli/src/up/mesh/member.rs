@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 use weft_netns::{Host, Network};
 
 use super::{APPLICATION_PORT, APPLICATION_USER, ControlPlane, NAMESPACE, SERVICE};
-use crate::bootstrap::{BootstrapOptions, Role};
+use crate::bootstrap::{BootstrapOptions, Port, Role};
 use crate::up::api::get;
 use crate::up::place::Place;
 use crate::up::process::{Process, output};
@@ -170,7 +170,7 @@ impl Member {
             service_account: (*account).to_owned(),
             address: vec![self.host.ipv4().into()],
             labels: labels.clone(),
-            ports: version.map(|_| APPLICATION_PORT).into_iter().collect(),
+            ports: version.map(|_| application_port()).into_iter().collect(),
             role: *role,
             control_plane: control.host().ipv4().into(),
             control_plane_port: 15012,
@@ -191,4 +191,8 @@ impl Member {
 
 fn label(key: &str, value: &str) -> (String, String) {
     (key.to_owned(), value.to_owned())
+}
+
+fn application_port() -> Port {
+    Port { name: Some("http".to_owned()), number: APPLICATION_PORT }
 }
