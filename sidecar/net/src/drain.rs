@@ -163,6 +163,12 @@ pub struct DrainWatch {
 }
 
 impl DrainWatch {
+    /// What is watched.
+    #[must_use]
+    pub fn drain(&self) -> &Drain {
+        &self.drain
+    }
+
     /// The phase at the moment.
     #[must_use]
     pub fn phase(&self) -> Phase {

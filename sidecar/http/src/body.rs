@@ -1,0 +1,187 @@
+//! Bodies of responses on their way to the client.
+
+use std::fmt;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use thiserror::Error;
+use weft_telemetry::ResponseFlag;
+use weft_upstream::UpstreamBody;
+
+use crate::stream::Stream;
+use crate::timer::Expired;
+
+/// Why a response is cut off: the client sees a reset or a closed connection.
+#[derive(Debug, Error)]
+pub(crate) enum CutOff {
+    /// The upstream's body ended with an error.
+    #[error("the upstream's response broke off: {0}")]
+    Upstream(#[source] hyper::Error),
+    /// A time limit was passed.
+    #[error("the response took too long")]
+    TimedOut,
+    /// The stream is ended without a response.
+    #[error("the stream was ended")]
+    Ended,
+}
+
+/// The body of a response, which carries its stream to the end.
+pub(crate) struct ReplyBody {
+    content: Content,
+    stream: Option<Box<Stream>>,
+}
+
+enum Content {
+    Empty,
+    Full(Bytes),
+    Upstream(UpstreamBody),
+}
+
+impl ReplyBody {
+    /// A body that is known whole.
+    pub(crate) fn full(bytes: Bytes, stream: Box<Stream>) -> Self {
+        let content = if bytes.is_empty() { Content::Empty } else { Content::Full(bytes) };
+        Self { content, stream: Some(stream) }
+    }
+
+    /// A body that comes from the upstream.
+    pub(crate) fn upstream(body: UpstreamBody, stream: Box<Stream>) -> Self {
+        Self { content: Content::Upstream(body), stream: Some(stream) }
+    }
+
+    /// No body, and the stream lives on elsewhere: an upgraded connection.
+    pub(crate) fn detached() -> Self {
+        Self { content: Content::Empty, stream: None }
+    }
+
+    fn finish(&mut self) {
+        if let Some(mut stream) = self.stream.take() {
+            stream.complete = true;
+        }
+    }
+
+    fn cut_off(&mut self, flag: ResponseFlag, details: &'static str) {
+        if let Some(mut stream) = self.stream.take() {
+            stream.cx.flags.set(flag);
+            stream.cx.details = details;
+        }
+    }
+
+    fn passed(&mut self, frame: &Frame<Bytes>) {
+        let Some(stream) = &mut self.stream else { return };
+        stream.timer.touch();
+        if let Some(data) = frame.data_ref() {
+            stream.sent += data.len() as u64;
+        } else if let Some(trailers) = frame.trailers_ref() {
+            stream.log_trailers(trailers);
+        }
+    }
+
+    fn poll_upstream(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, CutOff>>> {
+        let Content::Upstream(body) = &mut self.content else { return Poll::Ready(None) };
+        match Pin::new(&mut *body).poll_frame(cx) {
+            Poll::Ready(Some(Ok(frame))) => {
+                let last = body.is_end_stream();
+                self.passed(&frame);
+                if last {
+                    self.finish();
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Ready(None) => {
+                self.finish();
+                Poll::Ready(None)
+            }
+            Poll::Ready(Some(Err(error))) => {
+                self.cut_off(
+                    ResponseFlag::UpstreamConnectionTermination,
+                    "upstream_reset_after_response_started{connection_termination}",
+                );
+                Poll::Ready(Some(Err(CutOff::Upstream(error))))
+            }
+            Poll::Pending => {
+                let Some(stream) = &mut self.stream else { return Poll::Pending };
+                match stream.poll_timer(cx) {
+                    Poll::Pending => Poll::Pending,
+                    Poll::Ready(expired) => {
+                        let (flag, details) = timed_out(expired);
+                        self.cut_off(flag, details);
+                        Poll::Ready(Some(Err(CutOff::TimedOut)))
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// What a limit that was passed in the middle of a response is called.
+fn timed_out(expired: Expired) -> (ResponseFlag, &'static str) {
+    match expired {
+        Expired::Response | Expired::Try => {
+            (ResponseFlag::UpstreamRequestTimeout, "response_timeout")
+        }
+        Expired::Idle => (ResponseFlag::StreamIdleTimeout, "stream_idle_timeout"),
+        Expired::Duration | Expired::Request => {
+            (ResponseFlag::DurationTimeout, "max_duration_timeout")
+        }
+    }
+}
+
+impl Body for ReplyBody {
+    type Data = Bytes;
+    type Error = CutOff;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, CutOff>>> {
+        let this = self.get_mut();
+        if let Content::Upstream(_) = this.content {
+            return this.poll_upstream(cx);
+        }
+        let Content::Full(bytes) = std::mem::replace(&mut this.content, Content::Empty) else {
+            this.finish();
+            return Poll::Ready(None);
+        };
+        let frame = Frame::data(bytes);
+        this.passed(&frame);
+        this.finish();
+        Poll::Ready(Some(Ok(frame)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.content {
+            Content::Empty => true,
+            Content::Full(_) => false,
+            Content::Upstream(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.content {
+            Content::Empty => SizeHint::with_exact(0),
+            Content::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Content::Upstream(body) => body.size_hint(),
+        }
+    }
+}
+
+impl Drop for ReplyBody {
+    fn drop(&mut self) {
+        // A codec does not poll a body that has nothing to say.
+        if self.is_end_stream() {
+            self.finish();
+        }
+    }
+}
+
+impl fmt::Debug for ReplyBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ReplyBody").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,109 @@
+//! The exchange with an upstream.
+
+mod choose;
+mod failure;
+mod hash;
+mod mirror;
+mod prepare;
+mod retry;
+mod service_time;
+mod source;
+mod timeouts;
+mod tries;
+
+use http::request::Parts as RequestHead;
+use http::{HeaderMap, StatusCode};
+use hyper::body::Incoming;
+use weft_filter_api::LocalReply;
+use weft_model::Forward;
+use weft_telemetry::ResponseFlag;
+
+use crate::manager::{Answer, Plan, local};
+use crate::stream::Stream;
+use choose::Target;
+use source::RequestSource;
+use tries::Tries;
+
+pub(crate) use hash::of_client;
+pub(crate) use prepare::rewritten_path;
+pub(crate) use timeouts::Limits;
+
+/// Sends a request where its route says, and gives the upstream's answer or one of our own.
+pub(crate) async fn forward(
+    plan: &Plan<'_>,
+    action: &Forward,
+    stream: &mut Stream,
+    mut head: RequestHead,
+    body: Incoming,
+) -> Answer {
+    let grpc = plan.kind.grpc;
+    if let Some(refusal) = refuse_upgrade(plan, action, &head) {
+        stream.log_request(&head);
+        return local(stream, refusal, grpc);
+    }
+    let Some(target) = choose::target(plan, action, &head) else {
+        stream.log_request(&head);
+        plan.connection.manager.stats.no_cluster.inc();
+        stream.cx.flags.set(ResponseFlag::NoClusterFound);
+        let reply = LocalReply::text(action.cluster_not_found, "", "cluster_not_found");
+        return local(stream, reply, grpc);
+    };
+    stream.cx.cluster = Some(target.cluster.handle().name().clone());
+    let limits = timeouts::limits(plan, action, stream, &mut head);
+    prepare::request(plan, action, &target, stream, &mut head);
+    if let Some(expected) = limits.response {
+        timeouts::announce(&mut head.headers, expected);
+    }
+    stream.log_request(&head);
+    let kept = if plan.response_reads_request(target.response_changes()) {
+        head.headers.clone()
+    } else {
+        HeaderMap::new()
+    };
+    let source = RequestSource::new(body, action.retry.is_some(), target.buffer_limit, stream);
+    stream.begin_exchange(limits);
+    if !action.mirrors.is_empty() {
+        mirror::start(plan, action, &head, &source);
+    }
+    let tries = Tries { plan, action, target: &target };
+    match tries.run(stream, head, &source).await {
+        Ok(mut answer) => {
+            answer_came(plan, &target, stream, &mut answer, &kept);
+            answer
+        }
+        Err(reply) => local(stream, reply, grpc),
+    }
+}
+
+fn answer_came(
+    plan: &Plan<'_>,
+    target: &Target<'_>,
+    stream: &mut Stream,
+    answer: &mut Answer,
+    request: &HeaderMap,
+) {
+    stream.cx.details = "via_upstream";
+    if plan.host.attempt_count_downstream {
+        let count = http::HeaderValue::from(stream.cx.attempts);
+        answer.head.headers.insert(crate::names::ENVOY_ATTEMPT_COUNT, count);
+    }
+    plan.change_response(stream, &mut answer.head, request, target.response_changes());
+}
+
+/// The reply to an upgrade that is not allowed (`upgrade_configs`).
+fn refuse_upgrade(plan: &Plan<'_>, action: &Forward, head: &RequestHead) -> Option<LocalReply> {
+    let wanted = if plan.kind.upgrade {
+        head.headers.get(http::header::UPGRADE)?.to_str().ok()?
+    } else if head.method == http::Method::CONNECT {
+        "connect"
+    } else {
+        return None;
+    };
+    let same = |name: &str| name.eq_ignore_ascii_case(wanted);
+    let by_route = action.upgrades.iter().find(|(name, _)| same(name)).map(|(_, on)| *on);
+    let upgrades = &plan.connection.manager.upgrades;
+    let allowed = by_route.unwrap_or_else(|| upgrades.iter().any(|name| same(name)));
+    // Tunnels by CONNECT are not built yet.
+    let allowed = allowed && plan.kind.upgrade;
+    (!allowed).then(|| LocalReply::text(StatusCode::FORBIDDEN, "", "upgrade_failed"))
+}

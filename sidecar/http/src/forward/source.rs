@@ -1,0 +1,248 @@
+//! A request's body: passed on frame by frame, counted, and kept for another try where one may come.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use weft_upstream::{BoxError, RequestBody};
+
+use crate::stream::{RequestProgress, Stream};
+
+/// The body of one request, of which each try gets its own reading.
+pub(super) enum RequestSource {
+    /// There is none.
+    Empty,
+    /// It arrives while it is sent.
+    Streamed(Rc<Source>),
+}
+
+/// A body that arrives.
+pub(super) struct Source {
+    progress: Rc<RequestProgress>,
+    /// The size, where it is announced.
+    size: SizeHint,
+    state: RefCell<State>,
+}
+
+struct State {
+    incoming: Incoming,
+    /// What has been read, in order, as long as it may be needed again.
+    kept: Vec<Part>,
+    bytes: usize,
+    /// How much may be kept; zero: nothing is.
+    limit: usize,
+    /// Whether `kept` is all that has been read.
+    whole: bool,
+    /// The reading that is the current one.
+    reading: u32,
+    /// Told when all of it is there.
+    sinks: Vec<Sink>,
+}
+
+type Sink = Box<dyn FnOnce(Option<Bytes>)>;
+
+#[derive(Clone)]
+enum Part {
+    Data(Bytes),
+    Trailers(HeaderMap),
+}
+
+impl From<Part> for Frame<Bytes> {
+    fn from(part: Part) -> Self {
+        match part {
+            Part::Data(data) => Self::data(data),
+            Part::Trailers(trailers) => Self::trailers(trailers),
+        }
+    }
+}
+
+impl RequestSource {
+    /// The body of a request; `keep`: it may be sent again, if it is not longer than `limit`.
+    pub(super) fn new(incoming: Incoming, keep: bool, limit: usize, stream: &mut Stream) -> Self {
+        if incoming.is_end_stream() {
+            return Self::Empty;
+        }
+        let progress = Rc::new(RequestProgress::default());
+        stream.progress = Some(Rc::clone(&progress));
+        let size = incoming.size_hint();
+        let state = State {
+            incoming,
+            kept: Vec::new(),
+            bytes: 0,
+            limit: if keep { limit } else { 0 },
+            whole: keep,
+            reading: 0,
+            sinks: Vec::new(),
+        };
+        Self::Streamed(Rc::new(Source { progress, size, state: RefCell::new(state) }))
+    }
+
+    /// The body for the next try; earlier ones end.
+    pub(super) fn read(&self) -> RequestBody {
+        let Self::Streamed(source) = self else { return RequestBody::Empty };
+        let mut state = source.state.borrow_mut();
+        state.reading += 1;
+        let reading = state.reading;
+        RequestBody::Boxed(Box::pin(Reading { source: Rc::clone(source), reading, next: 0, given: 0 }))
+    }
+
+    /// Whether the body can be sent once more from its beginning.
+    pub(super) fn can_repeat(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Streamed(source) => source.state.borrow().whole,
+        }
+    }
+
+    /// Calls `sink` with the whole body once it is there; with `None` if it is longer than `limit`.
+    pub(super) fn collect(&self, limit: usize, sink: Sink) {
+        match self {
+            Self::Empty => sink(Some(Bytes::new())),
+            Self::Streamed(source) => {
+                let mut state = source.state.borrow_mut();
+                state.limit = state.limit.max(limit);
+                state.whole = true;
+                state.sinks.push(sink);
+            }
+        }
+    }
+}
+
+impl Source {
+    /// The next frame from downstream.
+    fn poll_fresh(
+        &self,
+        cx: &mut Context<'_>,
+        state: &mut State,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let frame = ready!(Pin::new(&mut state.incoming).poll_frame(cx));
+        let progress = &self.progress;
+        progress.frames.set(progress.frames.get().wrapping_add(1));
+        match &frame {
+            Some(Ok(frame)) => {
+                if let Some(data) = frame.data_ref() {
+                    progress.received.set(progress.received.get() + data.len() as u64);
+                }
+                state.keep(frame);
+            }
+            Some(Err(_)) => state.give_up(),
+            None => {}
+        }
+        if state.incoming.is_end_stream() || frame.is_none() {
+            progress.ended.set(true);
+            if let Some(waiting) = progress.waiting.take() {
+                waiting.wake();
+            }
+            state.complete();
+        }
+        Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
+    }
+}
+
+impl State {
+    fn keep(&mut self, frame: &Frame<Bytes>) {
+        if !self.whole {
+            return;
+        }
+        let part = match (frame.data_ref(), frame.trailers_ref()) {
+            (Some(data), _) => Part::Data(data.clone()),
+            (None, Some(trailers)) => Part::Trailers(trailers.clone()),
+            (None, None) => return,
+        };
+        if let Part::Data(data) = &part {
+            self.bytes += data.len();
+        }
+        if self.bytes > self.limit {
+            self.give_up();
+        } else {
+            self.kept.push(part);
+        }
+    }
+
+    fn give_up(&mut self) {
+        self.whole = false;
+        self.kept.clear();
+        self.sinks.drain(..).for_each(|sink| sink(None));
+    }
+
+    fn complete(&mut self) {
+        if self.sinks.is_empty() {
+            return;
+        }
+        let mut all = Vec::with_capacity(self.bytes);
+        for part in &self.kept {
+            if let Part::Data(data) = part {
+                all.extend_from_slice(data);
+            }
+        }
+        let all = Bytes::from(all);
+        self.sinks.drain(..).for_each(|sink| sink(Some(all.clone())));
+    }
+}
+
+/// One reading of a body, from its beginning.
+struct Reading {
+    source: Rc<Source>,
+    reading: u32,
+    /// How many of the kept parts it has seen.
+    next: usize,
+    given: u64,
+}
+
+impl Body for Reading {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let this = self.get_mut();
+        let source = &*this.source;
+        let mut state = source.state.borrow_mut();
+        if state.reading != this.reading {
+            return Poll::Ready(Some(Err("another try has taken the body over".into())));
+        }
+        let kept = state.kept.get(this.next).cloned();
+        let frame = match kept {
+            Some(part) => {
+                this.next += 1;
+                Some(Ok(part.into()))
+            }
+            None if source.progress.ended.get() => None,
+            None => {
+                let frame = ready!(source.poll_fresh(cx, &mut state));
+                this.next = state.kept.len();
+                frame
+            }
+        };
+        if let Some(Ok(frame)) = &frame {
+            this.given += Frame::data_ref(frame).map_or(0, |data: &Bytes| data.len() as u64);
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        let state = self.source.state.borrow();
+        self.source.progress.ended.get() && self.next >= state.kept.len()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self.source.size.exact() {
+            Some(size) => SizeHint::with_exact(size.saturating_sub(self.given)),
+            None => SizeHint::default(),
+        }
+    }
+}
+
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Source").field("size", &self.size).finish_non_exhaustive()
+    }
+}

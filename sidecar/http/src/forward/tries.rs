@@ -1,0 +1,174 @@
+//! The tries of one request: choosing an endpoint, sending, and trying again where that is sound.
+
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::task::Poll;
+
+use http::request::Parts as RequestHead;
+use http::{HeaderValue, Request};
+use weft_filter_api::LocalReply;
+use weft_model::Forward;
+use weft_upstream::{PickContext, Picked, UpstreamResponse};
+
+use super::choose::Target;
+use super::failure::Failure;
+use super::retry::Retries;
+use super::source::RequestSource;
+use super::{hash, prepare, service_time};
+use crate::manager::{Answer, AnswerBody, Plan};
+use crate::names;
+use crate::stream::Stream;
+use crate::timer::Expired;
+
+/// Everything that the tries of a request have in common.
+pub(super) struct Tries<'a> {
+    pub(super) plan: &'a Plan<'a>,
+    pub(super) action: &'a Forward,
+    pub(super) target: &'a Target<'a>,
+}
+
+impl Tries<'_> {
+    /// Tries until there is an answer or no try is left.
+    pub(super) async fn run(
+        &self,
+        stream: &mut Stream,
+        head: RequestHead,
+        source: &RequestSource,
+    ) -> Result<Answer, LocalReply> {
+        let mut retries = Retries::new(self.action.retry.as_deref());
+        let hash = if self.action.hash.is_empty() {
+            None
+        } else {
+            hash::of_request(&self.action.hash, &head, stream.cx.remote)
+        };
+        let mut next = Some(head);
+        while let Some(head) = next.take() {
+            let spare = retries.is_left().then(|| head.clone());
+            stream.cx.attempts += 1;
+            let result = self.once(stream, head, source, &mut retries, hash).await;
+            let retry = match &result {
+                Ok(answer) => {
+                    let response = &answer.response;
+                    retries.covers_response(response.status(), response.headers())
+                }
+                Err(failure) => retries.covers_failure(failure),
+            };
+            if retry && source.can_repeat() {
+                // The answer is held until it is clear that there will be another.
+                match self.again(stream, &mut retries).await {
+                    Ok(true) => {
+                        next = spare;
+                        continue;
+                    }
+                    Ok(false) => {}
+                    Err(expired) => return Err(self.give_up(stream, Failure::Expired(expired))),
+                }
+            }
+            return match result {
+                Ok(response) => Ok(self.answer(stream, response, &retries)),
+                Err(failure) => Err(self.give_up(stream, failure)),
+            };
+        }
+        unreachable!("invariant: a head is spared whenever another try is granted")
+    }
+
+    async fn again(
+        &self,
+        stream: &mut Stream,
+        retries: &mut Retries<'_>,
+    ) -> Result<bool, Expired> {
+        // Retrying is rare: its future is kept out of the one of every request.
+        Box::pin(retries.again(&self.target.cluster, self.action.high_priority, stream)).await
+    }
+
+    /// One try.
+    async fn once(
+        &self,
+        stream: &mut Stream,
+        mut head: RequestHead,
+        source: &RequestSource,
+        retries: &mut Retries<'_>,
+        hash: Option<u64>,
+    ) -> Result<UpstreamResponse, Failure> {
+        let picked = self.pick(stream, &head, retries, hash)?;
+        stream.cx.upstream_host = picked.address();
+        stream.cx.upstream_local = None;
+        retries.goes_to(picked.address());
+        prepare::endpoint_host(self.action, picked.hostname(), &mut head);
+        if self.plan.host.attempt_count_upstream {
+            let count = HeaderValue::from(stream.cx.attempts);
+            head.headers.insert(names::ENVOY_ATTEMPT_COUNT, count);
+        }
+        let request = Request::from_parts(head, source.read());
+        stream.begin_try();
+        let sent = within(stream, self.target.cluster.send(&picked, request)).await;
+        let response = match sent {
+            Ok(Ok(response)) => response,
+            Ok(Err(error)) => return Err(Failure::Upstream(error.error)),
+            Err(expired) => return Err(Failure::Expired(expired)),
+        };
+        stream.timer.limit_try(None);
+        stream.timer.touch();
+        stream.cx.upstream_local = response.local;
+        Ok(response)
+    }
+
+    fn pick(
+        &self,
+        stream: &Stream,
+        head: &RequestHead,
+        retries: &Retries<'_>,
+        hash: Option<u64>,
+    ) -> Result<Picked, Failure> {
+        let facts = &stream.cx.connection;
+        let (avoid, host_attempts) = retries.avoid();
+        let host_header = self.target.destination_header.as_ref().and_then(|name| {
+            head.headers.get(name)?.to_str().ok()?.parse().ok()
+        });
+        let sni = self.target.auto_sni.then(|| prepare::server_name(head)).flatten();
+        let context = PickContext {
+            hash,
+            original_destination: facts.restored.then_some(facts.local),
+            host_header,
+            avoid,
+            host_attempts,
+            downstream_protocol: Some(stream.cx.protocol),
+            high_priority: self.action.high_priority,
+            sni,
+            ..PickContext::default()
+        };
+        self.target.cluster.pick(&context).map_err(Failure::Upstream)
+    }
+
+    fn answer(&self, stream: &mut Stream, came: UpstreamResponse, retries: &Retries<'_>) -> Answer {
+        stream.response_began();
+        if retries.is_retrying() {
+            self.target.cluster.handle().stats().rq_retry_success.inc();
+        }
+        let (mut head, body) = came.response.into_parts();
+        head.headers.insert(names::ENVOY_SERVICE_TIME, service_time::value(stream.service_time()));
+        Answer { head, body: AnswerBody::Upstream(body) }
+    }
+
+    fn give_up(&self, stream: &mut Stream, failure: Failure) -> LocalReply {
+        let stats = self.target.cluster.handle().stats();
+        match &failure {
+            Failure::Expired(Expired::Response) => stats.rq_timeout.inc(),
+            Failure::Expired(Expired::Try) => stats.rq_per_try_timeout.inc(),
+            _ => {}
+        }
+        failure.into_reply(stream)
+    }
+}
+
+/// Waits for a future within the time limits of a stream.
+async fn within<F: Future>(stream: &mut Stream, future: F) -> Result<F::Output, Expired> {
+    let mut future = pin!(future);
+    poll_fn(|cx| {
+        if let Poll::Ready(done) = future.as_mut().poll(cx) {
+            return Poll::Ready(Ok(done));
+        }
+        stream.poll_timer(cx).map(Err)
+    })
+    .await
+}

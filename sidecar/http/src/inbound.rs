@@ -1,0 +1,270 @@
+//! What happens to a request before a route is chosen: it is checked, normalised, and told where
+//! it came from.
+
+mod client_cert;
+mod origin;
+mod path;
+mod request_id;
+
+use http::header::{CONNECTION, HOST, TE, TRANSFER_ENCODING, UPGRADE};
+use http::request::Parts as RequestHead;
+use http::uri::{Authority, PathAndQuery};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version};
+use weft_filter_api::LocalReply;
+use weft_model::{HttpConnectionManager, Underscores};
+use weft_telemetry::ResponseFlag;
+
+use crate::connection::HttpConnection;
+use crate::names;
+use crate::stream::Stream;
+
+pub(crate) use origin::is_https;
+
+/// What was found out about a request besides what its head says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Kind {
+    /// It asks for another protocol on its connection.
+    pub(crate) upgrade: bool,
+    /// It is gRPC.
+    pub(crate) grpc: bool,
+}
+
+/// Checks and changes a request's head.
+///
+/// # Errors
+/// The reply, where the request is refused or redirected.
+pub(crate) fn accept(
+    connection: &HttpConnection,
+    stream: &mut Stream,
+    head: &mut RequestHead,
+) -> Result<Kind, LocalReply> {
+    let manager = &*connection.manager;
+    let kind = Kind { upgrade: is_upgrade(head), grpc: is_grpc(&head.headers) };
+    if let Err(refusal) = check(manager, head) {
+        stream.cx.flags.set(ResponseFlag::DownstreamProtocolError);
+        return Err(refusal);
+    }
+    strip_hop_by_hop(&mut head.headers, kind.upgrade);
+    if manager.strip_host_port {
+        strip_port(head);
+    }
+    origin::trace(connection, stream, &mut head.headers);
+    path::normalise(manager, head)?;
+    client_cert::forward(connection, &mut head.headers);
+    if manager.generate_request_id {
+        let edge = manager.xff.use_remote_address;
+        request_id::ensure(&mut head.headers, edge && !manager.preserve_external_request_id);
+    }
+    if let Some(via) = &manager.via {
+        head.headers.append(http::header::VIA, via.clone());
+    }
+    Ok(kind)
+}
+
+/// The request's host: of the target, else of the `Host` header.
+pub(crate) fn authority(head: &RequestHead) -> &str {
+    match head.uri.authority() {
+        Some(authority) => authority.as_str(),
+        None => {
+            let host = head.headers.get(HOST).and_then(|host| host.to_str().ok());
+            host.unwrap_or_default()
+        }
+    }
+}
+
+/// Gives the request another host.
+pub(crate) fn set_authority(head: &mut RequestHead, host: &HeaderValue) {
+    if head.uri.authority().is_none() {
+        head.headers.insert(HOST, host.clone());
+        return;
+    }
+    let Ok(authority) = Authority::try_from(host.as_bytes()) else { return };
+    let mut parts = std::mem::take(&mut head.uri).into_parts();
+    parts.authority = Some(authority);
+    head.uri = Uri::from_parts(parts).unwrap_or_default();
+}
+
+/// Gives the request another path and query; one that is not valid is left out.
+pub(crate) fn set_path(head: &mut RequestHead, path: &str) -> bool {
+    let Ok(path) = PathAndQuery::try_from(path) else { return false };
+    let mut parts = std::mem::take(&mut head.uri).into_parts();
+    parts.path_and_query = Some(path);
+    head.uri = Uri::from_parts(parts).unwrap_or_default();
+    true
+}
+
+fn is_upgrade(head: &RequestHead) -> bool {
+    head.version == Version::HTTP_11
+        && head.headers.contains_key(UPGRADE)
+        && has_token(&head.headers, "upgrade")
+        && head.headers.get(UPGRADE).is_some_and(|to| !to.as_bytes().eq_ignore_ascii_case(b"h2c"))
+}
+
+/// Whether `Connection` lists a word.
+fn has_token(headers: &HeaderMap, wanted: &str) -> bool {
+    headers.get_all(CONNECTION).iter().any(|value| {
+        value.to_str().is_ok_and(|value| {
+            value.split(',').any(|token| token.trim().eq_ignore_ascii_case(wanted))
+        })
+    })
+}
+
+/// Whether a content type is one of gRPC.
+pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
+    headers.get(http::header::CONTENT_TYPE).is_some_and(|value| {
+        let value = value.as_bytes();
+        value.starts_with(b"application/grpc") && matches!(value.get(16), None | Some(b'+' | b';'))
+    })
+}
+
+fn check(manager: &HttpConnectionManager, head: &mut RequestHead) -> Result<(), LocalReply> {
+    if head.version == Version::HTTP_10 {
+        if !manager.http1.accept_http_10 {
+            return Err(refuse(StatusCode::UPGRADE_REQUIRED, "low_version"));
+        }
+        if let Some(host) = &manager.http1.default_host
+            && !head.headers.contains_key(HOST)
+            && let Ok(host) = HeaderValue::from_str(host)
+        {
+            head.headers.insert(HOST, host);
+        }
+    }
+    // The target's host wins over the header (RFC 9112, 3.2.2; RFC 9113, 8.3.1).
+    if let Some(authority) = head.uri.authority() {
+        if head.version < Version::HTTP_2 && head.method != Method::CONNECT {
+            let host = HeaderValue::from_str(authority.as_str());
+            head.headers.insert(HOST, host.map_err(|_| bad_host())?);
+            let path = head.uri.path_and_query().cloned();
+            head.uri = Uri::from(path.unwrap_or_else(|| PathAndQuery::from_static("/")));
+        } else {
+            head.headers.remove(HOST);
+        }
+    } else if head.headers.get(HOST).is_none_or(HeaderValue::is_empty) {
+        return Err(refuse(StatusCode::BAD_REQUEST, "missing_host_header"));
+    } else if head.headers.get_all(HOST).iter().nth(1).is_some() {
+        return Err(bad_host());
+    }
+    if manager.max_headers < u32::try_from(head.headers.len()).unwrap_or(u32::MAX) {
+        let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+        return Err(refuse(status, "http2.too_many_headers"));
+    }
+    check_underscores(manager, &mut head.headers)
+}
+
+fn check_underscores(
+    manager: &HttpConnectionManager,
+    headers: &mut HeaderMap,
+) -> Result<(), LocalReply> {
+    if manager.underscores == Underscores::Allow {
+        return Ok(());
+    }
+    let odd: Vec<_> =
+        headers.keys().filter(|name| name.as_str().contains('_')).cloned().collect();
+    if !odd.is_empty() && manager.underscores == Underscores::Reject {
+        return Err(refuse(StatusCode::BAD_REQUEST, "http.unexpected_underscore"));
+    }
+    for name in odd {
+        headers.remove(name);
+    }
+    Ok(())
+}
+
+fn refuse(status: StatusCode, details: &'static str) -> LocalReply {
+    LocalReply::text(status, "", details)
+}
+
+fn bad_host() -> LocalReply {
+    refuse(StatusCode::BAD_REQUEST, "http1.invalid_host_header")
+}
+
+/// Removes what concerns only the client's connection (RFC 9110, 7.6.1).
+fn strip_hop_by_hop(headers: &mut HeaderMap, keep_upgrade: bool) {
+    let mut found = HopByHop::default();
+    for name in headers.keys() {
+        found.see(name.as_str());
+    }
+    if found.any {
+        found.strip(headers, keep_upgrade);
+    }
+}
+
+/// Which hop-by-hop headers are there: one look at each name instead of one search for each kind.
+#[derive(Default)]
+struct HopByHop {
+    any: bool,
+    connection: bool,
+}
+
+impl HopByHop {
+    fn see(&mut self, name: &str) {
+        match name {
+            "connection" => {
+                self.any = true;
+                self.connection = true;
+            }
+            "upgrade" | "keep-alive" | "proxy-connection" | "transfer-encoding" | "te"
+            | "http2-settings" => self.any = true,
+            _ => {}
+        }
+    }
+
+    fn strip(&self, headers: &mut HeaderMap, keep_upgrade: bool) {
+        if self.connection && !keep_upgrade {
+            remove_nominated(headers);
+            headers.remove(CONNECTION);
+        }
+        if !keep_upgrade {
+            headers.remove(UPGRADE);
+        }
+        headers.remove(names::KEEP_ALIVE);
+        headers.remove(names::PROXY_CONNECTION);
+        headers.remove(names::HTTP2_SETTINGS);
+        headers.remove(TRANSFER_ENCODING);
+        if headers.get(TE).is_some_and(|value| value != "trailers") {
+            let trailers = headers.get(TE).and_then(|value| value.to_str().ok());
+            let trailers = trailers.is_some_and(|value| {
+                value.split(',').any(|token| token.trim().eq_ignore_ascii_case("trailers"))
+            });
+            if trailers {
+                headers.insert(TE, HeaderValue::from_static("trailers"));
+            } else {
+                headers.remove(TE);
+            }
+        }
+    }
+}
+
+/// Removes the headers that `Connection` names.
+fn remove_nominated(headers: &mut HeaderMap) {
+    const USUAL: [&str; 3] = ["close", "keep-alive", "te"];
+    let values = headers.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok());
+    let named: Vec<String> = values
+        .flat_map(|value| value.split(','))
+        .map(|token| token.trim().to_ascii_lowercase())
+        .filter(|token| !token.is_empty() && !USUAL.contains(&token.as_str()))
+        .collect();
+    for name in named {
+        headers.remove(name.as_str());
+    }
+}
+
+/// `strip_any_host_port`
+fn strip_port(head: &mut RequestHead) {
+    let host = authority(head);
+    let Some((name, port)) = host.rsplit_once(':') else { return };
+    let is_port = !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
+    if !is_port || (name.contains(':') && !name.ends_with(']')) {
+        return;
+    }
+    if let Ok(name) = HeaderValue::from_str(name) {
+        set_authority(head, &name);
+    }
+}
+
+/// Removes what concerns only the upstream's connection from a response.
+pub(crate) fn strip_response(headers: &mut HeaderMap, keep_upgrade: bool) {
+    strip_hop_by_hop(headers, keep_upgrade);
+}
+
+#[cfg(test)]
+mod tests;

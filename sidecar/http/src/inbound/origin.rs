@@ -1,0 +1,143 @@
+//! Where a request came from: `X-Forwarded-*` and what a client must not say about itself.
+
+use std::net::{IpAddr, SocketAddr};
+
+use http::{HeaderMap, HeaderValue};
+
+use crate::connection::HttpConnection;
+use crate::names;
+use crate::stream::Stream;
+
+const HTTP: HeaderValue = HeaderValue::from_static("http");
+const HTTPS: HeaderValue = HeaderValue::from_static("https");
+
+/// Finds the client's address and brings the forwarding headers up to date.
+pub(super) fn trace(connection: &HttpConnection, stream: &mut Stream, headers: &mut HeaderMap) {
+    let settings = connection.manager.xff;
+    let proto = if connection.is_secure() { HTTPS } else { HTTP };
+    if !settings.use_remote_address {
+        if let Some(ip) = nth_from_right(headers, settings.trusted_hops) {
+            stream.cx.remote = SocketAddr::new(ip, 0);
+        }
+        if !headers.contains_key(names::X_FORWARDED_PROTO) {
+            headers.insert(names::X_FORWARDED_PROTO, proto);
+        }
+        return;
+    }
+    let direct = connection.facts.remote;
+    if let Some(hops) = settings.trusted_hops.checked_sub(1)
+        && let Some(ip) = nth_from_right(headers, hops)
+    {
+        stream.cx.remote = SocketAddr::new(ip, 0);
+    }
+    if !settings.skip_append {
+        append(headers, direct.ip());
+    }
+    let untrusted = settings.trusted_hops == 0;
+    if untrusted || !headers.contains_key(names::X_FORWARDED_PROTO) {
+        headers.insert(names::X_FORWARDED_PROTO, proto);
+    }
+    let wants_port = connection.manager.append_x_forwarded_port;
+    if wants_port && (untrusted || !headers.contains_key(names::X_FORWARDED_PORT)) {
+        let port = HeaderValue::from(connection.facts.local.port());
+        headers.insert(names::X_FORWARDED_PORT, port);
+    }
+    remove_internal(headers);
+    if let Some(address) = text(stream.cx.remote.ip()) {
+        headers.insert(names::ENVOY_EXTERNAL_ADDRESS, address);
+    }
+}
+
+/// Whether the client used https, as far as the headers are believed.
+pub(crate) fn is_https(headers: &HeaderMap) -> bool {
+    headers.get(names::X_FORWARDED_PROTO).is_some_and(|proto| proto == "https")
+}
+
+fn remove_internal(headers: &mut HeaderMap) {
+    if headers.keys().any(|name| name.as_str().starts_with("x-envoy-")) {
+        for name in names::INTERNAL {
+            headers.remove(name);
+        }
+    }
+}
+
+/// The address that stands `skip` places before the last one.
+fn nth_from_right(headers: &HeaderMap, skip: u32) -> Option<IpAddr> {
+    let skip = usize::try_from(skip).ok()?;
+    let values = headers.get_all(names::X_FORWARDED_FOR);
+    let mut all = values.iter().filter_map(|value| value.to_str().ok());
+    let (first, second) = (all.next()?, all.next());
+    let found = match second {
+        None => first.rsplit(',').nth(skip)?.trim().to_owned(),
+        Some(second) => {
+            let rest = all.fold(format!("{first},{second}"), |joined, next| joined + "," + next);
+            rest.rsplit(',').nth(skip)?.trim().to_owned()
+        }
+    };
+    parse(&found)
+}
+
+/// An address, perhaps with a port or brackets.
+fn parse(text: &str) -> Option<IpAddr> {
+    if let Ok(ip) = text.parse() {
+        return Some(ip);
+    }
+    if let Ok(address) = text.parse::<SocketAddr>() {
+        return Some(address.ip());
+    }
+    text.strip_prefix('[')?.strip_suffix(']')?.parse().ok()
+}
+
+fn append(headers: &mut HeaderMap, ip: IpAddr) {
+    let Some(address) = text(ip) else { return };
+    let known = headers.get_all(names::X_FORWARDED_FOR);
+    let known: Vec<&[u8]> = known.iter().map(HeaderValue::as_bytes).collect();
+    let value = if known.is_empty() {
+        address
+    } else {
+        let mut joined = known.join(&b","[..]);
+        joined.push(b',');
+        joined.extend_from_slice(address.as_bytes());
+        HeaderValue::from_maybe_shared(bytes::Bytes::from(joined)).unwrap_or(address)
+    };
+    headers.insert(names::X_FORWARDED_FOR, value);
+}
+
+fn text(ip: IpAddr) -> Option<HeaderValue> {
+    use std::io::Write;
+    // The longest address of IPv6 has 45 characters.
+    let mut text = [0; 48];
+    let mut rest = &mut text[..];
+    write!(rest, "{ip}").ok()?;
+    let left = rest.len();
+    HeaderValue::from_bytes(&text[..48 - left]).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(values: &[&'static str]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for value in values {
+            headers.append(names::X_FORWARDED_FOR, HeaderValue::from_static(value));
+        }
+        headers
+    }
+
+    #[test]
+    fn addresses_are_counted_from_the_right_over_all_headers() {
+        let headers = headers(&["1.1.1.1, 2.2.2.2", "3.3.3.3"]);
+        assert_eq!(nth_from_right(&headers, 0), Some("3.3.3.3".parse().unwrap()));
+        assert_eq!(nth_from_right(&headers, 2), Some("1.1.1.1".parse().unwrap()));
+        assert_eq!(nth_from_right(&headers, 3), None);
+    }
+
+    #[test]
+    fn an_address_is_appended_to_what_is_there() {
+        let mut headers = headers(&["1.1.1.1", "2.2.2.2"]);
+        append(&mut headers, "::1".parse().unwrap());
+        let values: Vec<_> = headers.get_all(names::X_FORWARDED_FOR).iter().collect();
+        assert_eq!(values, ["1.1.1.1,2.2.2.2,::1"]);
+    }
+}

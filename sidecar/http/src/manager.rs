@@ -1,0 +1,321 @@
+//! The way of one request through the connection manager.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header::{CONNECTION, SERVER, VIA};
+use http::request::Parts as RequestHead;
+use http::response::Parts as ResponseHead;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
+use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
+use weft_filter_api::{LocalReply, Protocol};
+use weft_model::{HeaderMutations, Route, RouteAction, Routes, ServerHeader, VirtualHost};
+use weft_route::{Outcome, RequestView};
+use weft_telemetry::ResponseFlag;
+use weft_upstream::UpstreamBody;
+
+use crate::body::{CutOff, ReplyBody};
+use crate::connection::HttpConnection;
+use crate::filters::{self, Reached};
+use crate::inbound::{self, Kind};
+use crate::mutate::{self, Known};
+use crate::stream::Stream;
+use crate::{forward, names, redirect, reply, upgrade};
+
+/// What is sent to the client.
+pub(crate) struct Answer {
+    pub(crate) head: ResponseHead,
+    pub(crate) body: AnswerBody,
+}
+
+/// Where the body of an answer comes from.
+pub(crate) enum AnswerBody {
+    /// From here.
+    Local(Bytes),
+    /// From the upstream.
+    Upstream(UpstreamBody),
+}
+
+/// A route that was found, with everything that its request depends on.
+#[derive(Clone, Copy)]
+pub(crate) struct Plan<'a> {
+    pub(crate) connection: &'a Rc<HttpConnection>,
+    pub(crate) routes: &'a Routes,
+    pub(crate) host: &'a VirtualHost,
+    pub(crate) route: &'a Arc<Route>,
+    pub(crate) kind: Kind,
+    /// Decides on fractions and weights.
+    pub(crate) random: u64,
+}
+
+/// What the route table says.
+#[derive(Clone, Copy)]
+enum Choice<'a> {
+    Route(Plan<'a>),
+    /// The virtual host wants https.
+    Https,
+    Nothing,
+}
+
+/// Handles one request; what is returned carries the stream to its end.
+///
+/// # Errors
+/// The stream is to be cut off without a response.
+pub(crate) async fn handle(
+    connection: Rc<HttpConnection>,
+    request: Request<Incoming>,
+) -> Result<Response<ReplyBody>, CutOff> {
+    let (mut head, body) = request.into_parts();
+    let mut stream = Stream::begin(&connection, protocol(head.version));
+    let is_head = head.method == Method::HEAD;
+    let client = head.extensions.remove::<OnUpgrade>();
+    let mut switching = false;
+    let mut request_id = None;
+    let mut answer = match inbound::accept(&connection, &mut stream, &mut head) {
+        Ok(kind) => {
+            if connection.manager.request_id_in_response {
+                request_id = head.headers.get(names::X_REQUEST_ID).cloned();
+            }
+            let answer = run(&connection, &mut stream, head, body, kind).await;
+            switching = kind.upgrade && answer.head.status == StatusCode::SWITCHING_PROTOCOLS;
+            answer
+        }
+        Err(refusal) => {
+            stream.log_request(&head);
+            local(&mut stream, refusal, inbound::is_grpc(&head.headers))
+        }
+    };
+    finish_head(&connection, &mut answer.head, switching);
+    if let Some(request_id) = request_id {
+        answer.head.headers.insert(names::X_REQUEST_ID, request_id);
+    }
+    stream.log_response(answer.head.status.as_u16(), &answer.head.headers);
+    let body = match answer.body {
+        AnswerBody::Local(_) if is_head => ReplyBody::full(Bytes::new(), stream),
+        AnswerBody::Local(bytes) => ReplyBody::full(bytes, stream),
+        AnswerBody::Upstream(body) if switching => {
+            upgrade::start(client, &mut answer.head, body, stream);
+            ReplyBody::detached()
+        }
+        AnswerBody::Upstream(body) => ReplyBody::upstream(body, stream),
+    };
+    Ok(Response::from_parts(answer.head, body))
+}
+
+fn protocol(version: Version) -> Protocol {
+    match version {
+        Version::HTTP_2 => Protocol::Http2,
+        Version::HTTP_10 => Protocol::Http10,
+        _ => Protocol::Http11,
+    }
+}
+
+/// Chooses the route, runs the filters, does what the route says, runs the filters backwards.
+async fn run(
+    connection: &Rc<HttpConnection>,
+    stream: &mut Stream,
+    mut head: RequestHead,
+    body: Incoming,
+    kind: Kind,
+) -> Answer {
+    let routes = connection.routes();
+    let routes = routes.as_deref().map(|routes| &**routes);
+    let random = fastrand::u64(..);
+    let mut choice = choose(connection, routes, &head, kind, random);
+    stream.cx.route_name = choice.name();
+    let entries = &*connection.manager.filters;
+    let mut reached = Reached::default();
+    let mut refusal = None;
+    if !entries.is_empty() {
+        refusal = filters::down(entries, stream, &mut head, choice.route(), &mut reached).await;
+        if refusal.is_none() && std::mem::take(&mut stream.cx.route_changed) {
+            choice = choose(connection, routes, &head, kind, random);
+            stream.cx.route_name = choice.name();
+        }
+    }
+    let refusal = refusal.or_else(|| choice.refusal(connection, stream, &head));
+    let mut answer = match (refusal, &choice) {
+        (None, Choice::Route(plan)) => act(plan, stream, head, body).await,
+        (refusal, _) => {
+            stream.log_request(&head);
+            let reply = refusal.unwrap_or_else(|| not_found(stream));
+            local(stream, reply, kind.grpc)
+        }
+    };
+    if !entries.is_empty() {
+        filters::up(entries, stream, &mut answer.head, choice.route(), reached);
+    }
+    answer
+}
+
+fn choose<'a>(
+    connection: &'a Rc<HttpConnection>,
+    routes: Option<&'a Routes>,
+    head: &RequestHead,
+    kind: Kind,
+    random: u64,
+) -> Choice<'a> {
+    let Some(routes) = routes else { return Choice::Nothing };
+    let https = inbound::is_https(&head.headers);
+    let view = RequestView {
+        method: &head.method,
+        scheme: if https { "https" } else { "http" },
+        authority: inbound::authority(head),
+        path: head.uri.path(),
+        query: head.uri.query(),
+        headers: &head.headers,
+        random,
+    };
+    let found = routes.table.find(&view);
+    if let Outcome::NoRoute(host) | Outcome::Route(host, _) = found
+        && host.require_tls.is_some()
+        && !https
+    {
+        return Choice::Https;
+    }
+    match found {
+        Outcome::NoHost | Outcome::NoRoute(_) => Choice::Nothing,
+        Outcome::Route(host, route) => {
+            Choice::Route(Plan { connection, routes, host, route, kind, random })
+        }
+    }
+}
+
+impl<'a> Choice<'a> {
+    fn route(&self) -> Option<&'a Route> {
+        match self {
+            Self::Route(plan) => Some(plan.route),
+            Self::Https | Self::Nothing => None,
+        }
+    }
+
+    fn name(&self) -> Option<Arc<str>> {
+        self.route()?.name.clone()
+    }
+
+    /// The reply for a request that has no route.
+    fn refusal(
+        &self,
+        connection: &HttpConnection,
+        stream: &mut Stream,
+        head: &RequestHead,
+    ) -> Option<LocalReply> {
+        match self {
+            Self::Route(_) => None,
+            Self::Https => Some(redirect::to_https(head)),
+            Self::Nothing => {
+                connection.manager.stats.no_route.inc();
+                Some(not_found(stream))
+            }
+        }
+    }
+}
+
+fn not_found(stream: &mut Stream) -> LocalReply {
+    stream.cx.flags.set(ResponseFlag::NoRouteFound);
+    LocalReply::text(StatusCode::NOT_FOUND, "", "route_not_found")
+}
+
+/// Does what the route says.
+async fn act(plan: &Plan<'_>, stream: &mut Stream, head: RequestHead, body: Incoming) -> Answer {
+    match &plan.route.action {
+        RouteAction::Forward(action) => forward::forward(plan, action, stream, head, body).await,
+        RouteAction::Redirect(action) => {
+            stream.log_request(&head);
+            let reply = redirect::redirect(action, &head);
+            direct(plan, stream, &head.headers, reply)
+        }
+        RouteAction::Direct(action) => {
+            stream.log_request(&head);
+            let reply = LocalReply::text(action.status, action.body.clone(), "direct_response");
+            direct(plan, stream, &head.headers, reply)
+        }
+    }
+}
+
+/// A reply that the route asks for; the route's header changes apply to it.
+fn direct(
+    plan: &Plan<'_>,
+    stream: &mut Stream,
+    request: &HeaderMap,
+    reply: LocalReply,
+) -> Answer {
+    let mut answer = local(stream, reply, plan.kind.grpc);
+    plan.change_response(stream, &mut answer.head, request, None);
+    answer
+}
+
+/// A reply made here.
+pub(crate) fn local(stream: &mut Stream, reply: LocalReply, grpc: bool) -> Answer {
+    stream.cx.details = reply.details;
+    let (head, body) = reply::head_and_body(reply, grpc);
+    Answer { head, body: AnswerBody::Local(body) }
+}
+
+impl Plan<'_> {
+    /// Applies the header changes for responses of route, virtual host and table; `cluster`: those
+    /// of the weighted cluster.
+    pub(crate) fn change_response(
+        &self,
+        stream: &Stream,
+        head: &mut ResponseHead,
+        request: &HeaderMap,
+        cluster: Option<&HeaderMutations>,
+    ) {
+        let status = Some(head.status.as_u16());
+        for changes in self.in_order(cluster, self.response_changes()) {
+            if !changes.is_empty() {
+                let known = Known { stream: &stream.cx, request, status };
+                mutate::response(changes, &mut head.headers, &known);
+            }
+        }
+    }
+
+    /// Whether changing the response needs the request's headers.
+    pub(crate) fn response_reads_request(&self, cluster: Option<&HeaderMutations>) -> bool {
+        let mut all = self.response_changes().into_iter().chain(cluster);
+        all.any(mutate::reads_request)
+    }
+
+    /// Changes of route, virtual host and table in the order in which they apply.
+    pub(crate) fn in_order<'m>(
+        &self,
+        cluster: Option<&'m HeaderMutations>,
+        [route, host, table]: [&'m HeaderMutations; 3],
+    ) -> impl Iterator<Item = &'m HeaderMutations> {
+        let order = if self.routes.most_specific_wins {
+            [Some(table), Some(host), Some(route), cluster]
+        } else {
+            [cluster, Some(route), Some(host), Some(table)]
+        };
+        order.into_iter().flatten()
+    }
+
+    fn response_changes(&self) -> [&HeaderMutations; 3] {
+        [&self.route.response_headers, &self.host.response_headers, &self.routes.response_headers]
+    }
+}
+
+/// The last changes to a response's head, whoever made it.
+fn finish_head(connection: &HttpConnection, head: &mut ResponseHead, switching: bool) {
+    let manager = &*connection.manager;
+    inbound::strip_response(&mut head.headers, switching);
+    match manager.server_header {
+        ServerHeader::Overwrite => {
+            head.headers.insert(SERVER, manager.server_name.clone());
+        }
+        ServerHeader::AppendIfAbsent => {
+            head.headers.entry(SERVER).or_insert_with(|| manager.server_name.clone());
+        }
+        ServerHeader::PassThrough => {}
+    }
+    if let Some(via) = &manager.via {
+        head.headers.append(VIA, via.clone());
+    }
+    if connection.is_ending() && !switching {
+        // HTTP/2 leaves it out: there GOAWAY says it.
+        head.headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+}

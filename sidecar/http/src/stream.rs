@@ -1,0 +1,275 @@
+//! What is known about one request until its response has ended.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use http::request::Parts as RequestHead;
+use http::{HeaderMap, Method, Uri};
+use tokio::time::Instant;
+use weft_filter_api::{Protocol, StreamCx};
+use weft_telemetry::{LogRecord, ResponseFlag};
+
+use crate::connection::HttpConnection;
+use crate::forward::Limits;
+use crate::names;
+use crate::timer::{Expired, StreamTimer};
+
+/// One stream: made when its request's head has arrived; when it is dropped, it is counted and
+/// logged, however it ended.
+#[derive(Debug)]
+pub(crate) struct Stream {
+    pub(crate) cx: StreamCx,
+    pub(crate) connection: Rc<HttpConnection>,
+    pub(crate) timer: StreamTimer,
+    /// The request's body, where it has one.
+    pub(crate) progress: Option<Rc<RequestProgress>>,
+    limits: Limits,
+    /// When the request had been received whole.
+    request_over: Option<Instant>,
+    seen_frames: u32,
+    /// The heads, where an access log wants them.
+    logged: Option<Box<Logged>>,
+    status: u16,
+    until_response: Option<Duration>,
+    /// Bytes of the response's body.
+    pub(crate) sent: u64,
+    /// Whether the response went out whole.
+    pub(crate) complete: bool,
+}
+
+/// How far a request's body has come; shared with the body itself.
+#[derive(Debug, Default)]
+pub(crate) struct RequestProgress {
+    /// Bytes received.
+    pub(crate) received: Cell<u64>,
+    /// Whether all of it was received.
+    pub(crate) ended: Cell<bool>,
+    /// Counts frames, to tell idleness.
+    pub(crate) frames: Cell<u32>,
+    /// Who waits for the end.
+    pub(crate) waiting: Cell<Option<Waker>>,
+}
+
+#[derive(Debug)]
+struct Logged {
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+    response: HeaderMap,
+    trailers: Option<HeaderMap>,
+}
+
+impl Stream {
+    /// A stream whose request's head has just arrived.
+    pub(crate) fn begin(connection: &Rc<HttpConnection>, protocol: Protocol) -> Box<Self> {
+        connection.begin_stream();
+        let cx = StreamCx::new(connection.facts.clone(), protocol);
+        let stats = &connection.manager.stats;
+        stats.rq_total.inc();
+        stats.rq_active.inc();
+        match protocol {
+            Protocol::Http2 => stats.rq_http2_total.inc(),
+            Protocol::Http10 | Protocol::Http11 => stats.rq_http1_total.inc(),
+        }
+        let mut timer = StreamTimer::new(&connection.worker.timers, cx.started);
+        let manager = &connection.manager;
+        let limit = |limit: Option<Duration>| {
+            cx.started.checked_add(limit.filter(|limit| !limit.is_zero())?)
+        };
+        timer.limit_idle(manager.stream_idle_timeout);
+        timer.limit_request(limit(manager.request_timeout));
+        timer.limit_duration(limit(manager.max_stream_duration));
+        Box::new(Self {
+            cx,
+            connection: Rc::clone(connection),
+            timer,
+            progress: None,
+            limits: Limits::default(),
+            request_over: None,
+            seen_frames: 0,
+            logged: None,
+            status: 0,
+            until_response: None,
+            sent: 0,
+            complete: false,
+        })
+    }
+
+    /// Keeps the request's head for the access log, as it is sent upstream.
+    pub(crate) fn log_request(&mut self, head: &RequestHead) {
+        if !self.connection.manager.access_logs.is_empty() {
+            self.logged = Some(Box::new(Logged {
+                method: head.method.clone(),
+                uri: head.uri.clone(),
+                headers: head.headers.clone(),
+                response: HeaderMap::new(),
+                trailers: None,
+            }));
+        }
+    }
+
+    /// Keeps the response's head for the access log.
+    pub(crate) fn log_response(&mut self, status: u16, headers: &HeaderMap) {
+        self.status = status;
+        if let Some(logged) = &mut self.logged {
+            logged.response.clone_from(headers);
+        }
+    }
+
+    /// Keeps the response's trailers for the access log.
+    pub(crate) fn log_trailers(&mut self, trailers: &HeaderMap) {
+        if let Some(logged) = &mut self.logged {
+            logged.trailers = Some(trailers.clone());
+        }
+    }
+
+    /// The upstream's response has begun.
+    pub(crate) fn response_began(&mut self) {
+        if self.logged.is_some() {
+            self.until_response = Some(self.cx.started.elapsed());
+        }
+    }
+
+    /// The request goes upstream; the limits count from when it has been received whole.
+    pub(crate) fn begin_exchange(&mut self, limits: Limits) {
+        self.limits = limits;
+        if self.progress.is_none() {
+            self.request_is_over(self.cx.started);
+        }
+    }
+
+    /// A try begins.
+    pub(crate) fn begin_try(&mut self) {
+        if self.request_over.is_some() {
+            self.limit_try();
+        }
+    }
+
+    fn limit_try(&mut self) {
+        if let Some(limit) = self.limits.one_try {
+            self.timer.limit_try(Instant::now().checked_add(limit));
+        }
+    }
+
+    fn request_is_over(&mut self, now: Instant) {
+        self.request_over = Some(now);
+        self.timer.limit_request(None);
+        let limit = self.limits.response;
+        self.timer.limit_response(limit.and_then(|limit| now.checked_add(limit)));
+    }
+
+    /// Ready when a time limit is passed. To be polled when nothing else can go on.
+    pub(crate) fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<Expired> {
+        if self.request_over.is_none()
+            && let Some(progress) = self.progress.clone()
+        {
+            let frames = progress.frames.get();
+            if frames != self.seen_frames {
+                self.seen_frames = frames;
+                self.timer.touch();
+            }
+            if progress.ended.get() {
+                self.request_is_over(Instant::now());
+                if !self.responded() {
+                    self.limit_try();
+                }
+            } else {
+                progress.waiting.set(Some(cx.waker().clone()));
+            }
+        }
+        self.timer.poll(cx)
+    }
+
+    /// Time from the end of the request until now.
+    pub(crate) fn service_time(&self) -> Duration {
+        self.request_over.map_or(Duration::ZERO, |over| over.elapsed())
+    }
+
+    /// Whether the request has been received whole.
+    pub(crate) fn request_ended(&self) -> bool {
+        self.progress.as_ref().is_none_or(|progress| progress.ended.get())
+    }
+
+    /// Whether a response was begun.
+    pub(crate) fn responded(&self) -> bool {
+        self.status != 0
+    }
+
+    fn write_logs(&self, duration: Duration) {
+        let cx = &self.cx;
+        let facts = &cx.connection;
+        let peer = facts.tls.as_ref().and_then(|tls| tls.peer.as_ref());
+        let logged = self.logged.as_deref();
+        let header = |name: &http::HeaderName| {
+            logged.and_then(|logged| logged.headers.get(name)?.to_str().ok())
+        };
+        let path = logged.and_then(|logged| logged.uri.path_and_query()).map(|path| path.as_str());
+        let authority = logged.and_then(|logged| logged.uri.authority());
+        let record = LogRecord {
+            started_at: cx.started_at,
+            duration,
+            until_response: self.until_response,
+            protocol: Some(cx.protocol.as_str()),
+            method: logged.map(|logged| logged.method.as_str()),
+            scheme: header(&names::X_FORWARDED_PROTO),
+            authority: authority.map(|host| host.as_str()).or(header(&http::header::HOST)),
+            path,
+            original_path: header(&names::ENVOY_ORIGINAL_PATH),
+            request_headers: logged.map(|logged| &logged.headers),
+            response_headers: logged.map(|logged| &logged.response),
+            response_trailers: logged.and_then(|logged| logged.trailers.as_ref()),
+            status: self.status,
+            flags: cx.flags,
+            details: cx.details,
+            termination_details: None,
+            transport_failure: cx.transport_failure.as_deref(),
+            bytes_received: self.progress.as_ref().map_or(0, |progress| progress.received.get()),
+            bytes_sent: self.sent,
+            upstream_host: cx.upstream_host,
+            upstream_cluster: cx.cluster.as_deref(),
+            upstream_local: cx.upstream_local,
+            downstream_local: facts.local,
+            downstream_remote: cx.remote,
+            downstream_direct_remote: facts.remote,
+            server_name: facts.server_name.as_deref(),
+            route_name: cx.route_name.as_deref(),
+            peer_uri_sans: peer.map_or(&[], |peer| &peer.uri_sans),
+            peer_subject: peer.map(|peer| peer.subject.as_str()),
+            local_uri_sans: facts.tls.as_ref().map_or(&[], |tls| &tls.local_uri_sans),
+            attempts: cx.attempts,
+            connection_id: facts.id,
+        };
+        for log in &self.connection.manager.access_logs {
+            log.log(&record);
+        }
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        let stats = &self.connection.manager.stats;
+        stats.rq_active.dec();
+        if !self.complete && self.cx.flags.is_empty() {
+            // Nobody on our side ended it: the client did.
+            match self.cx.protocol {
+                Protocol::Http2 => self.cx.flags.set(ResponseFlag::DownstreamRemoteReset),
+                Protocol::Http10 | Protocol::Http11 => {
+                    self.cx.flags.set(ResponseFlag::DownstreamConnectionTermination);
+                }
+            }
+            self.cx.details = "downstream_remote_disconnect";
+            stats.rq_rx_reset.inc();
+        }
+        if self.status != 0 {
+            stats.count_status(self.status);
+        }
+        let now = self.connection.end_stream();
+        let duration = now.saturating_duration_since(self.cx.started);
+        stats.rq_time.record(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX));
+        if !self.connection.manager.access_logs.is_empty() {
+            self.write_logs(duration);
+        }
+    }
+}

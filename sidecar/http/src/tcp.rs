@@ -1,0 +1,189 @@
+//! The TCP proxy.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use tokio::time::Instant;
+use weft_model::{ClusterChoice, ClusterSlot, HashSource, TcpProxy};
+use weft_net::{DownstreamStream, Established, Phase, RelayCounters, RelayEnd, relay};
+use weft_telemetry::{LogRecord, ResponseFlag, ResponseFlags};
+use weft_upstream::{PickContext, UpstreamError, UpstreamStream, WorkerCluster};
+
+use crate::forward::of_client;
+use crate::worker::WorkerCx;
+
+/// What is known about one proxied connection; logged and counted when it is dropped.
+struct Session {
+    proxy: Arc<TcpProxy>,
+    facts: Arc<weft_filter_api::ConnectionFacts>,
+    started: Instant,
+    cluster: Option<Rc<WorkerCluster>>,
+    upstream: Option<std::net::SocketAddr>,
+    upstream_local: Option<std::net::SocketAddr>,
+    attempts: u32,
+    flags: ResponseFlags,
+    transport_failure: Option<String>,
+    counters: RelayCounters,
+}
+
+/// Carries the bytes of a connection to and from an upstream.
+pub(crate) async fn serve(established: Established, proxy: Arc<TcpProxy>, worker: Rc<WorkerCx>) {
+    let Established { mut stream, facts, mut guard, chain: _, listener: _ } = established;
+    let mut session = Session::begin(proxy, facts);
+    let longest = worker.timers.after(session.proxy.max_duration);
+    tokio::select! {
+        biased;
+        () = session.carry(&mut stream, &worker) => {}
+        () = guard.drain.reached(Phase::Forced) => session.flags.set(ResponseFlag::LocalReset),
+        () = longest => session.flags.set(ResponseFlag::DurationTimeout),
+    }
+}
+
+impl Session {
+    fn begin(proxy: Arc<TcpProxy>, facts: Arc<weft_filter_api::ConnectionFacts>) -> Self {
+        proxy.stats.cx_total.inc();
+        proxy.stats.cx_active.inc();
+        Self {
+            proxy,
+            facts,
+            started: Instant::now(),
+            cluster: None,
+            upstream: None,
+            upstream_local: None,
+            attempts: 0,
+            flags: ResponseFlags::NONE,
+            transport_failure: None,
+            counters: RelayCounters::default(),
+        }
+    }
+
+    async fn carry(&mut self, stream: &mut DownstreamStream, worker: &WorkerCx) {
+        let Some(mut upstream) = self.connect(worker).await else { return };
+        let idle = self.proxy.idle_timeout;
+        let end = relay(stream, &mut upstream, idle, &worker.timers, &self.counters).await;
+        match end {
+            RelayEnd::Idle => self.proxy.stats.idle_timeout.inc(),
+            RelayEnd::SecondFailed(_) => {
+                self.flags.set(ResponseFlag::UpstreamConnectionTermination);
+            }
+            RelayEnd::FirstFailed(_) => {
+                self.flags.set(ResponseFlag::DownstreamConnectionTermination);
+            }
+            RelayEnd::FirstClosed | RelayEnd::SecondClosed => {}
+        }
+    }
+
+    /// Connects, on other endpoints if need be.
+    async fn connect(&mut self, worker: &WorkerCx) -> Option<UpstreamStream> {
+        let Some(cluster) = self.choose(worker) else {
+            self.proxy.stats.cx_no_route.inc();
+            self.flags.set(ResponseFlag::NoClusterFound);
+            return None;
+        };
+        self.cluster = Some(Rc::clone(&cluster));
+        loop {
+            self.attempts += 1;
+            match self.try_once(&cluster).await {
+                Ok(upstream) => return Some(upstream),
+                Err(error) => {
+                    self.transport_failure = error.transport_failure().map(str::to_owned);
+                    let pointless =
+                        matches!(error, UpstreamError::NoHealthyUpstream | UpstreamError::Overflow(_));
+                    if pointless || self.attempts >= self.proxy.max_connect_attempts.max(1) {
+                        self.flags.set(error.flag());
+                        if !pointless && self.attempts > 1 {
+                            self.flags.set(ResponseFlag::UpstreamRetryLimitExceeded);
+                        }
+                        return None;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn try_once(&mut self, cluster: &WorkerCluster) -> Result<UpstreamStream, UpstreamError> {
+        let facts = &self.facts;
+        let by_client =
+            self.proxy.hash.iter().any(|policy| matches!(policy.source, HashSource::SourceIp));
+        let picked = cluster.pick(&PickContext {
+            hash: by_client.then(|| of_client(facts.remote)),
+            original_destination: facts.restored.then_some(facts.local),
+            sni: facts.server_name.as_deref(),
+            ..PickContext::default()
+        })?;
+        self.upstream = picked.address();
+        let upstream = cluster.connect_tcp(&picked).await?;
+        self.upstream = upstream.remote_address().or(self.upstream);
+        self.upstream_local = upstream.local_address();
+        Ok(upstream)
+    }
+
+    fn choose(&self, worker: &WorkerCx) -> Option<Rc<WorkerCluster>> {
+        let of_slot = |slot: &ClusterSlot| {
+            slot.peek().as_ref().map(|handle| worker.upstreams.cluster(handle))
+        };
+        match &self.proxy.clusters {
+            ClusterChoice::One(slot) => of_slot(slot),
+            ClusterChoice::Weighted(weighted) => {
+                of_slot(&weighted.choose(fastrand::u64(..))?.cluster)
+            }
+            // A connection without HTTP has no headers.
+            ClusterChoice::Header(_) => None,
+        }
+    }
+
+    fn log(&self) {
+        let facts = &self.facts;
+        let tls = facts.tls.as_ref();
+        let peer = tls.and_then(|tls| tls.peer.as_ref());
+        let record = LogRecord {
+            started_at: facts.accepted,
+            duration: self.started.elapsed(),
+            until_response: None,
+            protocol: None,
+            method: None,
+            scheme: None,
+            authority: None,
+            path: None,
+            original_path: None,
+            request_headers: None,
+            response_headers: None,
+            response_trailers: None,
+            status: 0,
+            flags: self.flags,
+            details: "",
+            termination_details: None,
+            transport_failure: self.transport_failure.as_deref(),
+            bytes_received: self.counters.forward.get(),
+            bytes_sent: self.counters.backward.get(),
+            upstream_host: self.upstream,
+            upstream_cluster: self.cluster.as_ref().map(|cluster| &**cluster.handle().name()),
+            upstream_local: self.upstream_local,
+            downstream_local: facts.local,
+            downstream_remote: facts.remote,
+            downstream_direct_remote: facts.remote,
+            server_name: facts.server_name.as_deref(),
+            route_name: None,
+            peer_uri_sans: peer.map_or(&[], |peer| &peer.uri_sans),
+            peer_subject: peer.map(|peer| peer.subject.as_str()),
+            local_uri_sans: tls.map_or(&[], |tls| &tls.local_uri_sans),
+            attempts: self.attempts,
+            connection_id: facts.id,
+        };
+        for log in &self.proxy.access_logs {
+            log.log(&record);
+        }
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        let stats = &self.proxy.stats;
+        stats.cx_active.dec();
+        stats.cx_rx_bytes.add(self.counters.forward.get());
+        stats.cx_tx_bytes.add(self.counters.backward.get());
+        if !self.proxy.access_logs.is_empty() {
+            self.log();
+        }
+    }
+}

@@ -1,0 +1,57 @@
+//! Connections that have changed their protocol, such as WebSocket: bytes are carried both ways.
+
+use http::response::Parts as ResponseHead;
+use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper_util::rt::TokioIo;
+use tokio::task::spawn_local;
+use weft_net::{Phase, RelayCounters, relay};
+use weft_telemetry::ResponseFlag;
+use weft_upstream::UpstreamBody;
+
+use crate::stream::Stream;
+
+/// Joins client and upstream once the client has been told.
+pub(crate) fn start(
+    client: Option<OnUpgrade>,
+    head: &mut ResponseHead,
+    body: UpstreamBody,
+    mut stream: Box<Stream>,
+) {
+    let upstream = head.extensions.remove::<OnUpgrade>();
+    let (Some(client), Some(upstream)) = (client, upstream) else {
+        stream.cx.fail(ResponseFlag::UpstreamProtocolError, "upgrade_failed");
+        return;
+    };
+    stream.connection.manager.stats.cx_upgrades_total.inc();
+    spawn_local(async move {
+        match (client.await, upstream.await) {
+            (Ok(client), Ok(upstream)) => join(client, upstream, &mut stream).await,
+            (Err(_), _) => stream.cx.fail(
+                ResponseFlag::DownstreamConnectionTermination,
+                "downstream_remote_disconnect",
+            ),
+            (_, Err(_)) => stream.cx.fail(
+                ResponseFlag::UpstreamConnectionTermination,
+                "upstream_reset_after_response_started{connection_termination}",
+            ),
+        }
+        // The upstream's exchange counts as active until here.
+        drop(body);
+    });
+}
+
+async fn join(client: Upgraded, upstream: Upgraded, stream: &mut Stream) {
+    let mut client = TokioIo::new(client);
+    let mut upstream = TokioIo::new(upstream);
+    let counters = RelayCounters::default();
+    let mut watch = stream.connection.drain.watch();
+    let timers = stream.connection.worker.timers.clone();
+    let idle = stream.timer.idle();
+    tokio::select! {
+        biased;
+        _ = relay(&mut client, &mut upstream, idle, &timers, &counters) => {}
+        () = watch.reached(Phase::Forced) => {}
+    }
+    stream.sent = counters.backward.get();
+    stream.complete = true;
+}
