@@ -1,4 +1,12 @@
 //! Clusters against real servers on loopback.
+#![allow(clippy::unwrap_used, reason = "a test may")]
 
+mod dns;
+mod hosts;
 mod http1;
+mod http2;
+mod limits;
+mod servers;
+mod streams;
 mod support;
+mod tls;

@@ -1,23 +1,14 @@
 //! Servers that count what arrives, clusters that point to them, and a worker's runtime.
 
-use std::cell::Cell;
-use std::convert::Infallible;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::{HeaderValue, Request, Response};
-use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
-use tokio::net::TcpListener;
+use http::Request;
+use http_body_util::BodyExt;
 use tokio::runtime::{Builder, LocalOptions};
-use tokio::sync::Notify;
 use weft_model::{
     CircuitBreakers, Cluster, ClusterHandle, Discovery, Endpoint, EndpointAddress, EndpointSet,
     Health, Http1Options, Http2Options, LoadBalancing, Locality, Priority, ProtocolChoice,
@@ -33,7 +24,7 @@ pub(crate) fn local<F: Future<Output = ()>>(test: F) {
         .build_local(LocalOptions::default())
         .expect("a runtime");
     runtime.block_on(async {
-        tokio::time::timeout(Duration::from_secs(20), test).await.expect("the test ends in time");
+        tokio::time::timeout(Duration::from_secs(60), test).await.expect("the test ends in time");
     });
 }
 
@@ -113,49 +104,21 @@ pub(crate) async fn read(answer: UpstreamResponse) -> String {
     String::from_utf8(body.to_vec()).expect("text")
 }
 
-/// An HTTP server that says which of its connections, counted from 0, a request came over.
-pub(crate) struct Server {
-    /// Where it listens.
-    pub(crate) address: SocketAddr,
-    /// Connections accepted.
-    pub(crate) accepted: Rc<Cell<usize>>,
-}
-
-impl Server {
-    /// Speaks HTTP/1.1; `/close` ends the connection, `/wait` answers when `gate` opens.
-    pub(crate) async fn http1(gate: Rc<Notify>) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let address = listener.local_addr().expect("an address");
-        let accepted = Rc::new(Cell::new(0));
-        let count = Rc::clone(&accepted);
-        tokio::task::spawn_local(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                let number = count.replace(count.get() + 1);
-                let gate = Rc::clone(&gate);
-                let service = service_fn(move |request| answer(number, Rc::clone(&gate), request));
-                let connection =
-                    http1::Builder::new().serve_connection(TokioIo::new(stream), service);
-                tokio::task::spawn_local(connection.with_upgrades());
-            }
-        });
-        Self { address, accepted }
+/// Waits until something is so.
+pub(crate) async fn until(mut condition: impl FnMut() -> bool) {
+    let mut pause = tokio::time::interval(Duration::from_millis(1));
+    while !condition() {
+        pause.tick().await;
     }
 }
 
-async fn answer(
-    connection: usize,
-    gate: Rc<Notify>,
-    request: Request<Incoming>,
-) -> Result<Response<Full<Bytes>>, Infallible> {
-    let path = request.uri().path().to_owned();
-    let _ = request.into_body().collect().await;
-    let mut response = Response::new(Full::from(connection.to_string()));
-    match path.as_str() {
-        "/close" => {
-            response.headers_mut().insert("connection", HeaderValue::from_static("close"));
-        }
-        "/wait" => gate.notified().await,
-        _ => {}
+/// Lets time pass at once, for timers only.
+pub(crate) async fn pass(time: Duration) {
+    tokio::time::pause();
+    for _ in 0..time.as_secs() {
+        // A little more, since timers round up.
+        tokio::time::advance(Duration::from_millis(1010)).await;
+        tokio::task::yield_now().await;
     }
-    Ok(response)
+    tokio::time::resume();
 }

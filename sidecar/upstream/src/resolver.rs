@@ -1,0 +1,101 @@
+//! Name resolution for DNS clusters: one task on the background runtime that follows the
+//! snapshot, and below it one task for each cluster that keeps its endpoints current.
+
+mod names;
+mod refresh;
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tokio::task::JoinHandle;
+use weft_model::{ClusterHandle, Discovery, Snapshot, SnapshotWatch};
+
+use names::Names;
+
+/// Who is asked for addresses.
+#[derive(Clone, Debug, Default)]
+pub enum NameServers {
+    /// Those of `/etc/resolv.conf`, after `/etc/hosts`.
+    #[default]
+    System,
+    /// These, without search domains.
+    Fixed(Vec<SocketAddr>),
+}
+
+/// The resolver at work; dropped, it stops.
+#[derive(Debug)]
+pub struct ResolverHandle(#[expect(dead_code, reason = "stops the task when dropped")] Task);
+
+/// A task that ends when its owner lets go of it.
+#[derive(Debug)]
+struct Task(JoinHandle<()>);
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Keeps the endpoints of all STRICT_DNS and LOGICAL_DNS clusters of the snapshot current. To be
+/// called on the background runtime. What was resolved last stays when a name server fails.
+#[must_use]
+pub fn spawn_resolver(snapshot: SnapshotWatch) -> ResolverHandle {
+    spawn_resolver_with(snapshot, NameServers::System)
+}
+
+/// As [`spawn_resolver`], asking these name servers.
+#[must_use]
+pub fn spawn_resolver_with(snapshot: SnapshotWatch, servers: NameServers) -> ResolverHandle {
+    ResolverHandle(Task(tokio::spawn(follow(snapshot, Names::new(servers)))))
+}
+
+async fn follow(mut snapshot: SnapshotWatch, names: Names) {
+    let names = Arc::new(names);
+    let mut jobs = HashMap::new();
+    loop {
+        let current = Arc::clone(&snapshot.borrow_and_update());
+        assign(&mut jobs, &current, &names);
+        drop(current);
+        if snapshot.changed().await.is_err() {
+            // Nobody publishes any more, but what is served goes on being served.
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+struct Job {
+    discovery: Discovery,
+    _task: Task,
+}
+
+/// Starts, restarts and ends jobs, so that each DNS cluster has one with its present settings.
+fn assign(jobs: &mut HashMap<u32, Job>, snapshot: &Snapshot, names: &Arc<Names>) {
+    let mut before = std::mem::take(jobs);
+    for cluster in snapshot.clusters.values() {
+        let config = cluster.config();
+        let (Discovery::StrictDns(settings) | Discovery::LogicalDns(settings)) = &config.discovery
+        else {
+            continue;
+        };
+        let job = match before.remove(&cluster.id()) {
+            Some(job) if job.discovery == config.discovery => job,
+            _ => {
+                let logical = matches!(config.discovery, Discovery::LogicalDns(_));
+                start(cluster, settings.clone(), logical, names, config.discovery.clone())
+            }
+        };
+        jobs.insert(cluster.id(), job);
+    }
+}
+
+fn start(
+    cluster: &Arc<ClusterHandle>,
+    settings: weft_model::DnsSettings,
+    logical: bool,
+    names: &Arc<Names>,
+    discovery: Discovery,
+) -> Job {
+    let refresh = refresh::Refresh::new(Arc::clone(cluster), settings, logical, Arc::clone(names));
+    Job { discovery, _task: Task(tokio::spawn(refresh.run())) }
+}
