@@ -1,0 +1,157 @@
+//! Filter chains.
+
+use std::sync::Arc;
+
+use weft_filters::config::{FieldError, Within, decode, opt_duration};
+use weft_filters::{NetworkFilterKind, compile_network};
+use weft_model::{
+    ChainMatch, FilterChain, FilterChainTable, Terminal, TransportProtocol, TransportSocket,
+};
+use weft_xds_proto::any::is;
+use weft_xds_proto::pb::envoy::config::listener::v3::{
+    Filter, FilterChain as PbChain, FilterChainMatch, Listener as PbListener, filter::ConfigType,
+};
+use weft_xds_proto::pb::envoy::extensions::filters::network::http_connection_manager::v3::HttpConnectionManager as PbManager;
+use weft_xds_proto::pb::envoy::extensions::filters::network::tcp_proxy::v3::TcpProxy as PbTcp;
+
+use super::address::{cidr, port};
+use super::manager::manager;
+use super::tcp::tcp_proxy;
+use super::{Cx, tls};
+
+/// Compiles the chains of a listener.
+pub(super) fn chains(cx: &mut Cx<'_>, config: &PbListener) -> Result<FilterChainTable, FieldError> {
+    let mut chains = Vec::with_capacity(config.filter_chains.len());
+    for (index, chain) in config.filter_chains.iter().enumerate() {
+        let both = chain_match(chain.filter_chain_match.as_ref())
+            .within("filter_chain_match")
+            .and_then(|wanted| Ok((wanted, Arc::new(filter_chain(cx, chain)?))));
+        chains.push(both.within_item("filter_chains", index)?);
+    }
+    let default = match &config.default_filter_chain {
+        None => None,
+        Some(chain) => Some(Arc::new(filter_chain(cx, chain).within("default_filter_chain")?)),
+    };
+    if chains.is_empty() && default.is_none() {
+        return Err(FieldError::missing("filter_chains"));
+    }
+    FilterChainTable::compile(&chains, default).map_err(|conflict| {
+        let text = conflict.to_string();
+        let reason = text.strip_prefix("filter_chains: ").unwrap_or(&text);
+        FieldError::at("filter_chains", reason)
+    })
+}
+
+fn chain_match(config: Option<&FilterChainMatch>) -> Result<ChainMatch, FieldError> {
+    let Some(config) = config else { return Ok(ChainMatch::default()) };
+    let refused = [
+        (!config.address_suffix.is_empty(), "address_suffix"),
+        (config.suffix_len.is_some(), "suffix_len"),
+        (!config.direct_source_prefix_ranges.is_empty(), "direct_source_prefix_ranges"),
+        (config.source_type != 0, "source_type"),
+        (!config.source_prefix_ranges.is_empty(), "source_prefix_ranges"),
+        (!config.source_ports.is_empty(), "source_ports"),
+    ];
+    if let Some((_, field)) = refused.iter().find(|(set, _)| *set) {
+        return Err(FieldError::unsupported(field));
+    }
+    let mut prefix_ranges = Vec::with_capacity(config.prefix_ranges.len());
+    for (index, range) in config.prefix_ranges.iter().enumerate() {
+        prefix_ranges.push(cidr(range).within_item("prefix_ranges", index)?);
+    }
+    let mut server_names = Vec::with_capacity(config.server_names.len());
+    for (index, name) in config.server_names.iter().enumerate() {
+        server_names.push(server_name(name).within_item("server_names", index)?);
+    }
+    let destination_port = config.destination_port.as_ref().map(|value| port(value.value));
+    Ok(ChainMatch {
+        destination_port: destination_port.transpose().within("destination_port")?,
+        prefix_ranges,
+        server_names,
+        transport_protocol: match config.transport_protocol.as_str() {
+            "" => None,
+            "raw_buffer" => Some(TransportProtocol::Raw),
+            "tls" => Some(TransportProtocol::Tls),
+            other => {
+                let reason = format!("{other:?} is not one of raw_buffer, tls");
+                return Err(FieldError::at("transport_protocol", reason));
+            }
+        },
+        application_protocols: config.application_protocols.clone(),
+    })
+}
+
+fn server_name(name: &str) -> Result<String, FieldError> {
+    let rest = name.strip_prefix("*.").unwrap_or(name);
+    if rest.is_empty() || rest.contains('*') {
+        let reason = format!("{name:?}: a name or *.suffix is wanted");
+        return Err(FieldError::new(reason));
+    }
+    Ok(name.to_ascii_lowercase())
+}
+
+fn filter_chain(cx: &mut Cx<'_>, config: &PbChain) -> Result<FilterChain, FieldError> {
+    #[expect(deprecated, reason = "it has to be refused by name")]
+    let proxy_protocol = config.use_proxy_proto.as_ref().is_some_and(|flag| flag.value);
+    if proxy_protocol {
+        return Err(FieldError::at(
+            "use_proxy_proto",
+            "is not supported; give the listener filter envoy.filters.listener.proxy_protocol",
+        ));
+    }
+    let transport = match &config.transport_socket {
+        None => TransportSocket::Raw,
+        Some(socket) => tls::downstream(cx, socket).within("transport_socket")?,
+    };
+    let mut network_filters = Vec::new();
+    let mut terminal = None;
+    for (index, filter) in config.filters.iter().enumerate() {
+        let compiled = if terminal.is_some() {
+            Err(FieldError::new("stands behind the terminal filter and would never run"))
+        } else {
+            network_filter(cx, filter)
+        };
+        match compiled.within_item("filters", index)? {
+            Compiled::Terminal(filter) => terminal = Some(filter),
+            Compiled::Before(NetworkFilterKind::Filter(filter)) => network_filters.push(filter),
+            Compiled::Before(NetworkFilterKind::Inert) => {}
+        }
+    }
+    let timeout = config.transport_socket_connect_timeout.as_ref();
+    Ok(FilterChain {
+        name: config.name.as_str().into(),
+        transport,
+        handshake_timeout: opt_duration(timeout, "transport_socket_connect_timeout")?
+            .filter(|timeout| !timeout.is_zero()),
+        network_filters,
+        terminal: terminal.ok_or_else(|| {
+            FieldError::at("filters", "end in no http_connection_manager or tcp_proxy")
+        })?,
+    })
+}
+
+enum Compiled {
+    Before(NetworkFilterKind),
+    Terminal(Terminal),
+}
+
+fn network_filter(cx: &mut Cx<'_>, filter: &Filter) -> Result<Compiled, FieldError> {
+    let config = match &filter.config_type {
+        Some(ConfigType::TypedConfig(config)) => config,
+        Some(ConfigType::ConfigDiscovery(_)) => {
+            return Err(FieldError::unsupported("config_discovery"));
+        }
+        None => return Err(FieldError::missing("typed_config")),
+    };
+    if is::<PbManager>(config) {
+        let manager =
+            decode(config).and_then(|config| manager(cx, &config)).within("typed_config")?;
+        return Ok(Compiled::Terminal(Terminal::Http(Arc::new(manager))));
+    }
+    if is::<PbTcp>(config) {
+        let proxy =
+            decode(config).and_then(|config| tcp_proxy(cx, &config)).within("typed_config")?;
+        return Ok(Compiled::Terminal(Terminal::Tcp(Arc::new(proxy))));
+    }
+    compile_network(&filter.name, config).map(Compiled::Before)
+}

@@ -1,0 +1,234 @@
+//! Endpoints.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use weft_filters::config::{FieldError, Within};
+use weft_model::{
+    Cluster, DnsHost, Endpoint, EndpointAddress, EndpointSet, Health, Locality, Priority,
+    TransportChoice,
+};
+use weft_xds_proto::pb::envoy::config::core::v3::{
+    Address, HealthStatus, Metadata, address::Address as Kind,
+};
+use weft_xds_proto::pb::envoy::config::endpoint::v3::{
+    ClusterLoadAssignment, LbEndpoint, LocalityLbEndpoints, lb_endpoint::HostIdentifier,
+};
+use weft_xds_proto::pb::google::protobuf::{Struct, value::Kind as ValueKind};
+
+use super::address::{port_of, socket_address};
+
+/// `overprovisioning_factor` when it is not set, per cent.
+const OVERPROVISIONING: u32 = 140;
+/// The highest number of a priority (Envoy's limit).
+const MAX_PRIORITY: u32 = 128;
+
+/// The namespace of the labels that choose a transport socket.
+const SOCKET_MATCH: &str = "envoy.transport_socket_match";
+
+/// Compiles an assignment; every endpoint has to have an address of its own. The endpoints'
+/// transport is the default one until [`place`] has put them into a cluster.
+pub(crate) fn assignment(config: &ClusterLoadAssignment) -> Result<EndpointSet, FieldError> {
+    let mut set = EndpointSet { priorities: Vec::new(), overprovisioning_factor: factor(config)? };
+    each(config, |priority, locality, endpoint| {
+        let address = address_of(endpoint)?;
+        let compiled = compile(endpoint, address, hostname(endpoint), locality)?;
+        let wanted = priority as usize + 1;
+        if set.priorities.len() < wanted {
+            set.priorities.resize_with(wanted, Priority::default);
+        }
+        set.priorities[priority as usize].endpoints.push(Arc::new(compiled));
+        Ok(())
+    })?;
+    Ok(set)
+}
+
+/// The names to resolve in the assignment of a DNS cluster.
+pub(super) fn dns_hosts(
+    config: &ClusterLoadAssignment,
+    cluster: &Cluster,
+) -> Result<Vec<DnsHost>, FieldError> {
+    let mut hosts = Vec::new();
+    each(config, |priority, locality, endpoint| {
+        let Some(Kind::SocketAddress(address)) = kind(endpoint)? else {
+            return Err(FieldError::at("endpoint.address", "a socket_address is wanted"));
+        };
+        if address.address.is_empty() {
+            return Err(FieldError::missing("endpoint.address.socket_address.address"));
+        }
+        let port = port_of(address).within("endpoint.address.socket_address")?;
+        let name = hostname(endpoint).unwrap_or_else(|| address.address.as_str().into());
+        let unknown = EndpointAddress::Socket(SocketAddr::from(([0, 0, 0, 0], port)));
+        let like = compile(endpoint, unknown, Some(name), locality)?;
+        let like = with_transport(&Arc::new(like), cluster);
+        hosts.push(DnsHost { name: address.address.clone(), port, like, priority });
+        Ok(())
+    })?;
+    Ok(hosts)
+}
+
+/// Puts endpoints into a cluster: chooses each one's transport, and shares with `before` those
+/// that did not change.
+pub(crate) fn place(set: &EndpointSet, cluster: &Cluster, before: &EndpointSet) -> EndpointSet {
+    let known: std::collections::HashMap<&EndpointAddress, &Arc<Endpoint>> =
+        before.iter().map(|endpoint| (&endpoint.address, endpoint)).collect();
+    let placed = |endpoint: &Arc<Endpoint>| {
+        let placed = with_transport(endpoint, cluster);
+        match known.get(&placed.address) {
+            Some(before) if ***before == *placed => Arc::clone(before),
+            _ => placed,
+        }
+    };
+    let priorities = set.priorities.iter();
+    EndpointSet {
+        priorities: priorities
+            .map(|priority| Priority { endpoints: priority.endpoints.iter().map(placed).collect() })
+            .collect(),
+        overprovisioning_factor: set.overprovisioning_factor,
+    }
+}
+
+fn with_transport(endpoint: &Arc<Endpoint>, cluster: &Cluster) -> Arc<Endpoint> {
+    let transport = cluster.choose_socket(&endpoint.socket_labels);
+    if endpoint.transport == transport {
+        return Arc::clone(endpoint);
+    }
+    Arc::new(Endpoint {
+        address: endpoint.address.clone(),
+        hostname: endpoint.hostname.clone(),
+        locality: Arc::clone(&endpoint.locality),
+        socket_labels: endpoint.socket_labels.clone(),
+        hash_key: endpoint.hash_key.clone(),
+        transport,
+        ..**endpoint
+    })
+}
+
+fn factor(config: &ClusterLoadAssignment) -> Result<u32, FieldError> {
+    let Some(policy) = &config.policy else { return Ok(OVERPROVISIONING) };
+    if !policy.drop_overloads.is_empty() {
+        return Err(FieldError::unsupported("policy.drop_overloads"));
+    }
+    let factor = policy.overprovisioning_factor.as_ref().map_or(OVERPROVISIONING, |f| f.value);
+    if factor < 100 {
+        let reason = format!("{factor} is below 100");
+        return Err(FieldError::at("policy.overprovisioning_factor", reason));
+    }
+    Ok(factor)
+}
+
+type Each<'a> = dyn FnMut(u32, &Arc<Locality>, &LbEndpoint) -> Result<(), FieldError> + 'a;
+
+fn each(
+    config: &ClusterLoadAssignment,
+    mut visit: impl FnMut(u32, &Arc<Locality>, &LbEndpoint) -> Result<(), FieldError>,
+) -> Result<(), FieldError> {
+    for (index, group) in config.endpoints.iter().enumerate() {
+        each_of(group, &mut visit).within_item("endpoints", index)?;
+    }
+    Ok(())
+}
+
+fn each_of(group: &LocalityLbEndpoints, visit: &mut Each<'_>) -> Result<(), FieldError> {
+    if group.lb_config.is_some() {
+        return Err(FieldError::at("lb_config", "is not supported; give lb_endpoints"));
+    }
+    if group.priority > MAX_PRIORITY {
+        let reason = format!("{} is above {MAX_PRIORITY}", group.priority);
+        return Err(FieldError::at("priority", reason));
+    }
+    let locality = group.locality.as_ref().map_or_else(Locality::default, |locality| Locality {
+        region: locality.region.clone(),
+        zone: locality.zone.clone(),
+        sub_zone: locality.sub_zone.clone(),
+    });
+    let locality = Arc::new(locality);
+    for (index, endpoint) in group.lb_endpoints.iter().enumerate() {
+        visit(group.priority, &locality, endpoint).within_item("lb_endpoints", index)?;
+    }
+    Ok(())
+}
+
+fn compile(
+    config: &LbEndpoint,
+    address: EndpointAddress,
+    hostname: Option<Arc<str>>,
+    locality: &Arc<Locality>,
+) -> Result<Endpoint, FieldError> {
+    let weight = config.load_balancing_weight.as_ref().map_or(1, |weight| weight.value);
+    if weight == 0 {
+        return Err(FieldError::at("load_balancing_weight", "has to be 1 or more"));
+    }
+    let metadata = config.metadata.as_ref();
+    let socket = metadata.and_then(|metadata| metadata.filter_metadata.get(SOCKET_MATCH));
+    Ok(Endpoint {
+        address,
+        hostname,
+        weight,
+        health: health(config.health_status),
+        locality: Arc::clone(locality),
+        socket_labels: socket.map(labels).unwrap_or_default(),
+        hash_key: metadata.and_then(hash_key),
+        transport: TransportChoice::default(),
+    })
+}
+
+fn health(value: i32) -> Health {
+    match HealthStatus::try_from(value) {
+        Ok(HealthStatus::Unhealthy | HealthStatus::Timeout) => Health::Unhealthy,
+        Ok(HealthStatus::Draining) => Health::Draining,
+        Ok(HealthStatus::Degraded) => Health::Degraded,
+        Ok(HealthStatus::Unknown | HealthStatus::Healthy) | Err(_) => Health::Healthy,
+    }
+}
+
+/// The strings of a `Struct`; other values match no label.
+pub(super) fn labels(config: &Struct) -> BTreeMap<String, String> {
+    let text = |(key, value): (&String, &_)| match value {
+        Some(ValueKind::StringValue(text)) => Some((key.clone(), String::clone(text))),
+        _ => None,
+    };
+    config.fields.iter().filter_map(|(key, value)| text((key, &value.kind))).collect()
+}
+
+fn hash_key(metadata: &Metadata) -> Option<String> {
+    match metadata.filter_metadata.get("envoy.lb")?.fields.get("hash_key")?.kind.as_ref()? {
+        ValueKind::StringValue(key) => Some(key.clone()),
+        _ => None,
+    }
+}
+
+fn hostname(config: &LbEndpoint) -> Option<Arc<str>> {
+    match &config.host_identifier {
+        Some(HostIdentifier::Endpoint(endpoint)) if !endpoint.hostname.is_empty() => {
+            Some(endpoint.hostname.as_str().into())
+        }
+        _ => None,
+    }
+}
+
+fn kind(config: &LbEndpoint) -> Result<Option<&Kind>, FieldError> {
+    match &config.host_identifier {
+        Some(HostIdentifier::Endpoint(endpoint)) => {
+            Ok(endpoint.address.as_ref().and_then(|address: &Address| address.address.as_ref()))
+        }
+        Some(HostIdentifier::EndpointName(_)) => Err(FieldError::unsupported("endpoint_name")),
+        None => Err(FieldError::missing("endpoint")),
+    }
+}
+
+fn address_of(config: &LbEndpoint) -> Result<EndpointAddress, FieldError> {
+    match kind(config)? {
+        None => Err(FieldError::missing("endpoint.address")),
+        Some(Kind::SocketAddress(address)) => {
+            let address = socket_address(address).within("endpoint.address.socket_address")?;
+            Ok(EndpointAddress::Socket(address))
+        }
+        Some(Kind::Pipe(pipe)) => Ok(EndpointAddress::Pipe(PathBuf::from(&pipe.path))),
+        Some(Kind::EnvoyInternalAddress(_)) => {
+            Err(FieldError::unsupported("endpoint.address.envoy_internal_address"))
+        }
+    }
+}

@@ -1,0 +1,274 @@
+//! The HTTP connection manager.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::HeaderValue;
+use weft_filters::config::{FieldError, Within, header_value, limit, opt_duration};
+use weft_filters::{HttpFilterKind, compile_http};
+use weft_model::{
+    Codec, EscapedSlashes, ForwardClientCert, ForwardClientCertMode, HttpConnectionManager,
+    HttpFilterEntry, RouteSource, ServerHeader, Underscores, XffSettings,
+};
+use weft_telemetry::HttpStats;
+use weft_xds_proto::pb::envoy::config::core::v3::http_protocol_options::HeadersWithUnderscoresAction;
+use weft_xds_proto::pb::envoy::extensions::filters::network::http_connection_manager::v3::{
+    HttpConnectionManager as PbManager, HttpFilter as PbFilter, Rds,
+    http_connection_manager::{
+        CodecType, ForwardClientCertDetails, PathWithEscapedSlashesAction, RouteSpecifier,
+        ServerHeaderTransformation, StripPortMode,
+    },
+    http_filter::ConfigType,
+};
+
+use super::access_log::access_logs;
+use super::options::{flag, http1, http2};
+use super::source::over_ads;
+use super::{Cx, NeededRoutes, route};
+
+/// `stream_idle_timeout` when it is not set.
+const STREAM_IDLE: Duration = Duration::from_secs(300);
+/// `common_http_protocol_options.idle_timeout` when it is not set.
+const IDLE: Duration = Duration::from_secs(3600);
+/// `drain_timeout` when it is not set.
+const DRAIN: Duration = Duration::from_secs(5);
+/// `max_headers_count` when it is not set.
+const MAX_HEADERS: u32 = 100;
+/// `max_request_headers_kb` when it is not set.
+const MAX_HEADERS_KIB: u32 = 60;
+
+/// Compiles a connection manager.
+pub(super) fn manager(
+    cx: &mut Cx<'_>,
+    config: &PbManager,
+) -> Result<HttpConnectionManager, FieldError> {
+    if config.stat_prefix.is_empty() {
+        return Err(FieldError::missing("stat_prefix"));
+    }
+    refuse(config)?;
+    let common = config.common_http_protocol_options.unwrap_or_default();
+    let within_common = |value: Result<_, FieldError>| value.within("common_http_protocol_options");
+    let max_kib = config.max_request_headers_kb.as_ref().map_or(MAX_HEADERS_KIB, |kib| kib.value);
+    Ok(HttpConnectionManager {
+        codec: codec(config.codec_type)?,
+        routes: routes(cx, config)?,
+        filters: filters(cx, &config.http_filters)?,
+        xff: XffSettings {
+            use_remote_address: flag(config.use_remote_address.as_ref()),
+            trusted_hops: config.xff_num_trusted_hops,
+            skip_append: config.skip_xff_append,
+        },
+        client_cert: client_cert(config),
+        server_name: match config.server_name.as_str() {
+            "" => HeaderValue::from_static("envoy"),
+            name => header_value(name.as_bytes()).within("server_name")?,
+        },
+        server_header: server_header(config.server_header_transformation),
+        via: match config.via.as_str() {
+            "" => None,
+            via => Some(header_value(via.as_bytes()).within("via")?),
+        },
+        generate_request_id: config.generate_request_id.as_ref().is_none_or(|flag| flag.value),
+        preserve_external_request_id: config.preserve_external_request_id,
+        request_id_in_response: config.always_set_request_id_in_response,
+        normalize_path: flag(config.normalize_path.as_ref()),
+        merge_slashes: config.merge_slashes,
+        escaped_slashes: escaped_slashes(config.path_with_escaped_slashes_action),
+        underscores: underscores(common.headers_with_underscores_action),
+        strip_host_port: config.strip_matching_host_port
+            || matches!(config.strip_port_mode, Some(StripPortMode::StripAnyHostPort(true))),
+        upgrades: upgrades(config)?,
+        proxy_100_continue: config.proxy_100_continue,
+        stream_idle_timeout: limit(
+            config.stream_idle_timeout.as_ref(),
+            "stream_idle_timeout",
+            Some(STREAM_IDLE),
+        )?,
+        request_timeout: limit(config.request_timeout.as_ref(), "request_timeout", None)?,
+        request_headers_timeout: limit(
+            config.request_headers_timeout.as_ref(),
+            "request_headers_timeout",
+            None,
+        )?,
+        idle_timeout: within_common(limit(
+            common.idle_timeout.as_ref(),
+            "idle_timeout",
+            Some(IDLE),
+        ))?,
+        max_connection_duration: within_common(limit(
+            common.max_connection_duration.as_ref(),
+            "max_connection_duration",
+            None,
+        ))?,
+        max_stream_duration: within_common(limit(
+            common.max_stream_duration.as_ref(),
+            "max_stream_duration",
+            None,
+        ))?,
+        max_requests_per_connection: nonzero(common.max_requests_per_connection.map(|n| n.value)),
+        max_headers: common.max_headers_count.map_or(MAX_HEADERS, |count| count.value),
+        max_header_bytes: max_kib.saturating_mul(1024),
+        drain_timeout: opt_duration(config.drain_timeout.as_ref(), "drain_timeout")?
+            .unwrap_or(DRAIN),
+        http1: http1(config.http_protocol_options.as_ref()).within("http_protocol_options")?,
+        http2: http2(config.http2_protocol_options.as_ref()).within("http2_protocol_options")?,
+        append_x_forwarded_port: config.append_x_forwarded_port,
+        access_logs: access_logs(&config.access_log, "access_log")?,
+        // Istio ends its prefixes with a delimiter of its own.
+        stats: HttpStats::new(cx.registry, config.stat_prefix.trim_end_matches(';')),
+    })
+}
+
+fn refuse(config: &PbManager) -> Result<(), FieldError> {
+    let replies = config.local_reply_config.as_ref();
+    let replies = replies.is_some_and(|c| !c.mappers.is_empty() || c.body_format.is_some());
+    let refused = [
+        (replies, "local_reply_config"),
+        (flag(config.add_user_agent.as_ref()), "add_user_agent"),
+        (config.scheme_header_transformation.is_some(), "scheme_header_transformation"),
+        (!config.original_ip_detection_extensions.is_empty(), "original_ip_detection_extensions"),
+        (!config.early_header_mutation_extensions.is_empty(), "early_header_mutation_extensions"),
+        (config.path_normalization_options.is_some(), "path_normalization_options"),
+        (config.strip_trailing_host_dot, "strip_trailing_host_dot"),
+        (config.forward_client_cert_matcher.is_some(), "forward_client_cert_matcher"),
+        (config.forward_proto_config.is_some(), "forward_proto_config"),
+    ];
+    match refused.iter().find(|(set, _)| *set) {
+        Some((_, field)) => Err(FieldError::unsupported(field)),
+        None => Ok(()),
+    }
+}
+
+fn nonzero(value: Option<u32>) -> Option<u32> {
+    value.filter(|value| *value > 0)
+}
+
+fn codec(value: i32) -> Result<Codec, FieldError> {
+    match CodecType::try_from(value) {
+        Ok(CodecType::Auto) => Ok(Codec::Auto),
+        Ok(CodecType::Http1) => Ok(Codec::Http1),
+        Ok(CodecType::Http2) => Ok(Codec::Http2),
+        Ok(CodecType::Http3) => Err(FieldError::at("codec_type", "HTTP3 is not supported yet")),
+        Err(_) => Err(FieldError::at("codec_type", format!("{value} is not a codec"))),
+    }
+}
+
+fn routes(cx: &mut Cx<'_>, config: &PbManager) -> Result<RouteSource, FieldError> {
+    match &config.route_specifier {
+        None => Err(FieldError::new("has no routes: give route_config or rds")),
+        Some(RouteSpecifier::RouteConfig(config)) => {
+            Ok(RouteSource::Inline(Arc::new(route::routes(cx, config).within("route_config")?)))
+        }
+        Some(RouteSpecifier::Rds(rds)) => discovered(cx, rds).within("rds"),
+        Some(RouteSpecifier::ScopedRoutes(_)) => Err(FieldError::unsupported("scoped_routes")),
+    }
+}
+
+fn discovered(cx: &mut Cx<'_>, rds: &Rds) -> Result<RouteSource, FieldError> {
+    if rds.route_config_name.is_empty() {
+        return Err(FieldError::missing("route_config_name"));
+    }
+    let timeout = over_ads(rds.config_source.as_ref()).within("config_source")?;
+    let slot = cx.names.routes(&rds.route_config_name);
+    cx.needs.routes.push(NeededRoutes { slot: slot.clone(), timeout });
+    Ok(RouteSource::Discovered(slot))
+}
+
+fn filters(cx: &Cx<'_>, configs: &[PbFilter]) -> Result<Arc<[HttpFilterEntry]>, FieldError> {
+    let mut filters = Vec::with_capacity(configs.len());
+    let mut router = false;
+    for (index, config) in configs.iter().enumerate() {
+        if router {
+            let error = FieldError::new("stands behind the router and would never run");
+            return Err(error).within_item("http_filters", index);
+        }
+        match filter(cx, config).within_item("http_filters", index)? {
+            None | Some(HttpFilterKind::Inert) => {}
+            Some(HttpFilterKind::Router) => router = true,
+            Some(HttpFilterKind::Filter(filter)) => filters.push(HttpFilterEntry {
+                name: config.name.as_str().into(),
+                filter,
+                disabled: config.disabled,
+            }),
+        }
+    }
+    if !router {
+        let reason = "have to end with envoy.filters.http.router";
+        return Err(FieldError::at("http_filters", reason));
+    }
+    Ok(filters.into())
+}
+
+fn filter(cx: &Cx<'_>, config: &PbFilter) -> Result<Option<HttpFilterKind>, FieldError> {
+    let compiled = match &config.config_type {
+        Some(ConfigType::TypedConfig(any)) => compile_http(&config.name, any, cx.node),
+        Some(ConfigType::ConfigDiscovery(_)) => Err(FieldError::unsupported("config_discovery")),
+        None => Err(FieldError::missing("typed_config")),
+    };
+    match compiled {
+        Err(_) if config.is_optional => Ok(None),
+        other => other.map(Some),
+    }
+}
+
+fn client_cert(config: &PbManager) -> ForwardClientCert {
+    use ForwardClientCertDetails as Details;
+    let set = config.set_current_client_cert_details.unwrap_or_default();
+    let mode = match Details::try_from(config.forward_client_cert_details) {
+        Ok(Details::ForwardOnly) => ForwardClientCertMode::ForwardOnly,
+        Ok(Details::AppendForward) => ForwardClientCertMode::AppendForward,
+        Ok(Details::SanitizeSet) => ForwardClientCertMode::SanitizeSet,
+        Ok(Details::AlwaysForwardOnly) => ForwardClientCertMode::AlwaysForwardOnly,
+        Ok(Details::Sanitize) | Err(_) => ForwardClientCertMode::Sanitize,
+    };
+    ForwardClientCert {
+        mode,
+        subject: flag(set.subject.as_ref()),
+        cert: set.cert,
+        chain: set.chain,
+        dns: set.dns,
+        uri: set.uri,
+    }
+}
+
+fn server_header(value: i32) -> ServerHeader {
+    match ServerHeaderTransformation::try_from(value) {
+        Ok(ServerHeaderTransformation::AppendIfAbsent) => ServerHeader::AppendIfAbsent,
+        Ok(ServerHeaderTransformation::PassThrough) => ServerHeader::PassThrough,
+        Ok(ServerHeaderTransformation::Overwrite) | Err(_) => ServerHeader::Overwrite,
+    }
+}
+
+fn escaped_slashes(value: i32) -> EscapedSlashes {
+    use PathWithEscapedSlashesAction as Action;
+    match Action::try_from(value) {
+        Ok(Action::RejectRequest) => EscapedSlashes::Reject,
+        Ok(Action::UnescapeAndRedirect) => EscapedSlashes::UnescapeAndRedirect,
+        Ok(Action::UnescapeAndForward) => EscapedSlashes::UnescapeAndForward,
+        Ok(Action::ImplementationSpecificDefault | Action::KeepUnchanged) | Err(_) => {
+            EscapedSlashes::Keep
+        }
+    }
+}
+
+fn underscores(value: i32) -> Underscores {
+    use HeadersWithUnderscoresAction as Action;
+    match Action::try_from(value) {
+        Ok(Action::RejectRequest) => Underscores::Reject,
+        Ok(Action::DropHeader) => Underscores::Drop,
+        Ok(Action::Allow) | Err(_) => Underscores::Allow,
+    }
+}
+
+fn upgrades(config: &PbManager) -> Result<Vec<String>, FieldError> {
+    let mut types = Vec::new();
+    for (index, upgrade) in config.upgrade_configs.iter().enumerate() {
+        if !upgrade.filters.is_empty() {
+            return Err(FieldError::unsupported("filters")).within_item("upgrade_configs", index);
+        }
+        if upgrade.enabled.as_ref().is_none_or(|flag| flag.value) {
+            types.push(upgrade.upgrade_type.to_ascii_lowercase());
+        }
+    }
+    Ok(types)
+}

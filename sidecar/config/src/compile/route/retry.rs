@@ -1,0 +1,102 @@
+//! Retry policies.
+
+use std::time::Duration;
+
+use smallvec::SmallVec;
+use weft_filters::config::{FieldError, Within, header_matcher, opt_duration};
+use weft_model::{RetryOn, RetryPolicy};
+use weft_xds_proto::pb::envoy::config::route::v3::{
+    RetryPolicy as PbRetry, retry_policy::RetryBackOff,
+};
+
+/// `retry_back_off.base_interval` when it is not set.
+const BASE: Duration = Duration::from_millis(25);
+
+/// The words of `retry_on`.
+const WORDS: &[(&str, u32)] = &[
+    ("5xx", RetryOn::SERVER_ERROR),
+    ("gateway-error", RetryOn::GATEWAY_ERROR),
+    ("reset", RetryOn::RESET),
+    ("reset-before-request", RetryOn::RESET_BEFORE_REQUEST),
+    ("connect-failure", RetryOn::CONNECT_FAILURE),
+    ("refused-stream", RetryOn::REFUSED_STREAM),
+    ("retriable-4xx", RetryOn::RETRIABLE_4XX),
+    ("retriable-status-codes", RetryOn::STATUS_CODES),
+    ("retriable-headers", RetryOn::HEADERS),
+    ("envoy-ratelimited", RetryOn::RATE_LIMITED),
+    ("http3-post-connect-failure", RetryOn::HTTP3),
+    ("cancelled", RetryOn::GRPC_CANCELLED),
+    ("deadline-exceeded", RetryOn::GRPC_DEADLINE),
+    ("internal", RetryOn::GRPC_INTERNAL),
+    ("resource-exhausted", RetryOn::GRPC_EXHAUSTED),
+    ("unavailable", RetryOn::GRPC_UNAVAILABLE),
+];
+
+/// Compiles a retry policy. Unknown words of `retry_on` are left out, as Envoy does: Istio puts
+/// status codes among them, which count as `retriable_status_codes`.
+pub(super) fn retry(config: &PbRetry) -> Result<RetryPolicy, FieldError> {
+    let refused = [
+        (!config.retriable_request_headers.is_empty(), "retriable_request_headers"),
+        (config.rate_limited_retry_back_off.is_some(), "rate_limited_retry_back_off"),
+    ];
+    if let Some((_, field)) = refused.iter().find(|(set, _)| *set) {
+        return Err(FieldError::unsupported(field));
+    }
+    let mut on = RetryOn::default();
+    for word in config.retry_on.split(',').map(str::trim) {
+        on.0 |= WORDS.iter().find(|(known, _)| *known == word).map_or(0, |(_, bit)| *bit);
+    }
+    let mut status_codes = SmallVec::new();
+    for (index, code) in config.retriable_status_codes.iter().enumerate() {
+        let code =
+            u16::try_from(*code).map_err(|_| FieldError::new(format!("{code} is not a status")));
+        status_codes.push(code.within_item("retriable_status_codes", index)?);
+    }
+    let mut headers = Vec::new();
+    for (index, matcher) in config.retriable_headers.iter().enumerate() {
+        headers.push(header_matcher(matcher).within_item("retriable_headers", index)?);
+    }
+    let (base_interval, max_interval) =
+        back_off(config.retry_back_off.as_ref()).within("retry_back_off")?;
+    Ok(RetryPolicy {
+        on,
+        retries: config.num_retries.as_ref().map_or(1, |number| number.value),
+        per_try_timeout: nonzero(opt_duration(config.per_try_timeout.as_ref(), "per_try_timeout")?),
+        per_try_idle_timeout: nonzero(opt_duration(
+            config.per_try_idle_timeout.as_ref(),
+            "per_try_idle_timeout",
+        )?),
+        status_codes,
+        headers,
+        base_interval,
+        max_interval,
+        avoid_previous_hosts: previous_hosts(config)?,
+        host_attempts: u32::try_from(config.host_selection_retry_max_attempts).unwrap_or(0).max(1),
+    })
+}
+
+fn nonzero(value: Option<Duration>) -> Option<Duration> {
+    value.filter(|value| !value.is_zero())
+}
+
+fn previous_hosts(config: &PbRetry) -> Result<bool, FieldError> {
+    for (index, predicate) in config.retry_host_predicate.iter().enumerate() {
+        if predicate.name != "envoy.retry_host_predicates.previous_hosts" {
+            let reason = format!("{:?} is not known; only previous_hosts is", predicate.name);
+            return Err(FieldError::at("name", reason)).within_item("retry_host_predicate", index);
+        }
+    }
+    Ok(!config.retry_host_predicate.is_empty())
+}
+
+fn back_off(config: Option<&RetryBackOff>) -> Result<(Duration, Duration), FieldError> {
+    let Some(config) = config else { return Ok((BASE, BASE * 10)) };
+    let base = opt_duration(config.base_interval.as_ref(), "base_interval")?;
+    let base = nonzero(base).ok_or_else(|| FieldError::missing("base_interval"))?;
+    let max = opt_duration(config.max_interval.as_ref(), "max_interval")?;
+    let max = max.unwrap_or_else(|| base.saturating_mul(10));
+    if max < base {
+        return Err(FieldError::at("max_interval", "is below base_interval"));
+    }
+    Ok((base, max))
+}

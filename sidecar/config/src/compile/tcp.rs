@@ -1,0 +1,96 @@
+//! The TCP proxy.
+
+use std::time::Duration;
+
+use weft_filters::config::{FieldError, Within, limit, opt_duration};
+use weft_model::{
+    ClusterChoice, HashPolicy, HashSource, HeaderMutations, TcpProxy, WeightedCluster,
+    WeightedClusters,
+};
+use weft_telemetry::TcpStats;
+use weft_xds_proto::pb::envoy::extensions::filters::network::tcp_proxy::v3::{
+    TcpProxy as PbTcp,
+    tcp_proxy::{ClusterSpecifier, WeightedCluster as PbWeighted},
+};
+use weft_xds_proto::pb::envoy::r#type::v3::{HashPolicy as PbHash, hash_policy::PolicySpecifier};
+
+use super::Cx;
+use super::access_log::access_logs;
+
+/// `idle_timeout` when it is not set.
+const IDLE: Duration = Duration::from_secs(3600);
+
+/// Compiles a TCP proxy.
+pub(super) fn tcp_proxy(cx: &mut Cx<'_>, config: &PbTcp) -> Result<TcpProxy, FieldError> {
+    if config.stat_prefix.is_empty() {
+        return Err(FieldError::missing("stat_prefix"));
+    }
+    let refused = [
+        (config.tunneling_config.is_some(), "tunneling_config"),
+        (config.on_demand.is_some(), "on_demand"),
+        (config.upstream_connect_mode != 0, "upstream_connect_mode"),
+    ];
+    if let Some((_, field)) = refused.iter().find(|(set, _)| *set) {
+        return Err(FieldError::unsupported(field));
+    }
+    let clusters = match &config.cluster_specifier {
+        None => return Err(FieldError::missing("cluster")),
+        Some(ClusterSpecifier::Cluster(name)) if name.is_empty() => {
+            return Err(FieldError::missing("cluster"));
+        }
+        Some(ClusterSpecifier::Cluster(name)) => ClusterChoice::One(cx.names.cluster(name)),
+        Some(ClusterSpecifier::WeightedClusters(weighted)) => {
+            ClusterChoice::Weighted(weighted_clusters(cx, weighted).within("weighted_clusters")?)
+        }
+    };
+    let mut hash = Vec::new();
+    for (index, policy) in config.hash_policy.iter().enumerate() {
+        hash.push(hash_policy(policy).within_item("hash_policy", index)?);
+    }
+    let max_duration = config.max_downstream_connection_duration.as_ref();
+    Ok(TcpProxy {
+        clusters,
+        idle_timeout: limit(config.idle_timeout.as_ref(), "idle_timeout", Some(IDLE))?,
+        max_connect_attempts: config.max_connect_attempts.as_ref().map_or(1, |n| n.value.max(1)),
+        max_duration: opt_duration(max_duration, "max_downstream_connection_duration")?,
+        hash,
+        access_logs: access_logs(&config.access_log, "access_log")?,
+        stats: TcpStats::new(cx.registry, config.stat_prefix.trim_end_matches(';')),
+    })
+}
+
+fn weighted_clusters(cx: &mut Cx<'_>, config: &PbWeighted) -> Result<WeightedClusters, FieldError> {
+    let mut clusters = Vec::with_capacity(config.clusters.len());
+    let mut total = 0u32;
+    for (index, cluster) in config.clusters.iter().enumerate() {
+        if cluster.name.is_empty() {
+            return Err(FieldError::missing("name")).within_item("clusters", index);
+        }
+        total = total.checked_add(cluster.weight).ok_or_else(|| {
+            FieldError::at("clusters", "the sum of the weights is above 4294967295")
+        })?;
+        if cluster.weight > 0 {
+            clusters.push(WeightedCluster {
+                cluster: cx.names.cluster(&cluster.name),
+                weight: cluster.weight,
+                request_headers: HeaderMutations::default(),
+                response_headers: HeaderMutations::default(),
+                host_rewrite: None,
+            });
+        }
+    }
+    if total == 0 {
+        return Err(FieldError::at("clusters", "the weights have to sum up to more than zero"));
+    }
+    Ok(WeightedClusters { clusters, total })
+}
+
+fn hash_policy(policy: &PbHash) -> Result<HashPolicy, FieldError> {
+    match &policy.policy_specifier {
+        Some(PolicySpecifier::SourceIp(_)) => {
+            Ok(HashPolicy { source: HashSource::SourceIp, terminal: false })
+        }
+        Some(PolicySpecifier::FilterState(_)) => Err(FieldError::unsupported("filter_state")),
+        None => Err(FieldError::missing("source_ip")),
+    }
+}

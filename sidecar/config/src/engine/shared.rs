@@ -1,0 +1,40 @@
+//! An engine that the xDS client, the certificate agent and the administration share.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use parking_lot::{Mutex, MutexGuard};
+use weft_xds_client::{Rejection, ResourceHandler, ResourceType, ResourceUpdate, Subscription};
+
+use super::Engine;
+
+/// A handle to an engine; clones are the same engine. Nothing on the request path takes its lock.
+#[derive(Clone)]
+pub struct SharedEngine(Arc<Mutex<Engine>>);
+
+impl SharedEngine {
+    /// Shares an engine.
+    #[must_use]
+    pub fn new(engine: Engine) -> Self {
+        Self(Arc::new(Mutex::new(engine)))
+    }
+
+    /// The engine, for a short while.
+    pub fn lock(&self) -> MutexGuard<'_, Engine> {
+        self.0.lock()
+    }
+}
+
+impl ResourceHandler for SharedEngine {
+    fn subscriptions(&self) -> Vec<(ResourceType, Subscription)> {
+        self.lock().subscriptions()
+    }
+
+    fn apply(&mut self, update: ResourceUpdate) -> Vec<Rejection> {
+        self.lock().apply(update, Instant::now())
+    }
+
+    fn connection_changed(&mut self, connected: bool) {
+        self.lock().set_connected(connected);
+    }
+}

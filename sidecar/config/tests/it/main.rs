@@ -1,0 +1,4 @@
+//! Whole resources in, snapshots and rejections out.
+
+mod bootstrap;
+mod support;
