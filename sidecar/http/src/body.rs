@@ -22,9 +22,6 @@ pub(crate) enum CutOff {
     /// A time limit was passed.
     #[error("the response took too long")]
     TimedOut,
-    /// The stream is ended without a response.
-    #[error("the stream was ended")]
-    Ended,
 }
 
 /// The body of a response, which carries its stream to the end.

@@ -15,7 +15,7 @@ use hyper_util::rt::TokioIo;
 use pin_project_lite::pin_project;
 use tokio::time::Instant;
 use weft_filter_api::ConnectionFacts;
-use weft_model::{HttpConnectionManager, Listener, RouteSource, Routes};
+use weft_model::{HttpConnectionManager, RouteSource, Routes};
 use weft_net::{Deadline, Drain, DrainWatch, Established, Phase};
 
 use crate::manager;
@@ -27,16 +27,27 @@ use codec::Speaks;
 pub(crate) struct HttpConnection {
     pub(crate) manager: Arc<HttpConnectionManager>,
     pub(crate) facts: Arc<ConnectionFacts>,
-    pub(crate) listener: Arc<Listener>,
     pub(crate) worker: Rc<WorkerCx>,
     pub(crate) drain: Drain,
     /// The routes seen last: one count of their references for all requests of a connection.
-    routes: RefCell<Option<Rc<Arc<Routes>>>>,
+    routes: RefCell<Option<Rc<SeenRoutes>>>,
     /// Whether responses announce that the connection ends.
     ending: Cell<bool>,
     active: Cell<u32>,
     begun: Cell<u32>,
     idle_since: Cell<Instant>,
+}
+
+/// A route table that requests hold while they need it, counted on this thread alone.
+#[derive(Debug)]
+pub(crate) struct SeenRoutes(Arc<Routes>);
+
+impl std::ops::Deref for SeenRoutes {
+    type Target = Routes;
+
+    fn deref(&self) -> &Routes {
+        &self.0
+    }
 }
 
 impl HttpConnection {
@@ -48,7 +59,6 @@ impl HttpConnection {
         Self {
             manager,
             facts: Arc::clone(&established.facts),
-            listener: Arc::clone(&established.listener),
             worker,
             drain: established.guard.drain.drain().clone(),
             routes: RefCell::default(),
@@ -70,7 +80,7 @@ impl HttpConnection {
     }
 
     /// The routes at the moment; `None` when they have not arrived yet.
-    pub(crate) fn routes(&self) -> Option<Rc<Arc<Routes>>> {
+    pub(crate) fn routes(&self) -> Option<Rc<SeenRoutes>> {
         let mut known = self.routes.borrow_mut();
         let guard;
         let current = match &self.manager.routes {
@@ -81,9 +91,9 @@ impl HttpConnection {
             }
         };
         match &*known {
-            Some(known) if Arc::ptr_eq(known, current) => Some(Rc::clone(known)),
+            Some(known) if Arc::ptr_eq(&known.0, current) => Some(Rc::clone(known)),
             _ => {
-                let fresh = Rc::new(Arc::clone(current));
+                let fresh = Rc::new(SeenRoutes(Arc::clone(current)));
                 *known = Some(Rc::clone(&fresh));
                 Some(fresh)
             }

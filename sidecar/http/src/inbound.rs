@@ -37,7 +37,7 @@ pub(crate) fn accept(
     connection: &HttpConnection,
     stream: &mut Stream,
     head: &mut RequestHead,
-) -> Result<Kind, LocalReply> {
+) -> Result<Kind, Box<LocalReply>> {
     let manager = &*connection.manager;
     let kind = Kind { upgrade: is_upgrade(head), grpc: is_grpc(&head.headers) };
     if let Err(refusal) = check(manager, head) {
@@ -117,7 +117,7 @@ pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
     })
 }
 
-fn check(manager: &HttpConnectionManager, head: &mut RequestHead) -> Result<(), LocalReply> {
+fn check(manager: &HttpConnectionManager, head: &mut RequestHead) -> Result<(), Box<LocalReply>> {
     if head.version == Version::HTTP_10 {
         if !manager.http1.accept_http_10 {
             return Err(refuse(StatusCode::UPGRADE_REQUIRED, "low_version"));
@@ -154,12 +154,11 @@ fn check(manager: &HttpConnectionManager, head: &mut RequestHead) -> Result<(), 
 fn check_underscores(
     manager: &HttpConnectionManager,
     headers: &mut HeaderMap,
-) -> Result<(), LocalReply> {
+) -> Result<(), Box<LocalReply>> {
     if manager.underscores == Underscores::Allow {
         return Ok(());
     }
-    let odd: Vec<_> =
-        headers.keys().filter(|name| name.as_str().contains('_')).cloned().collect();
+    let odd: Vec<_> = headers.keys().filter(|name| name.as_str().contains('_')).cloned().collect();
     if !odd.is_empty() && manager.underscores == Underscores::Reject {
         return Err(refuse(StatusCode::BAD_REQUEST, "http.unexpected_underscore"));
     }
@@ -169,11 +168,11 @@ fn check_underscores(
     Ok(())
 }
 
-fn refuse(status: StatusCode, details: &'static str) -> LocalReply {
-    LocalReply::text(status, "", details)
+fn refuse(status: StatusCode, details: &'static str) -> Box<LocalReply> {
+    Box::new(LocalReply::text(status, "", details))
 }
 
-fn bad_host() -> LocalReply {
+fn bad_host() -> Box<LocalReply> {
     refuse(StatusCode::BAD_REQUEST, "http1.invalid_host_header")
 }
 

@@ -1,5 +1,6 @@
 //! The way of one request through the connection manager.
 
+use std::convert::Infallible;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -16,7 +17,7 @@ use weft_route::{Outcome, RequestView};
 use weft_telemetry::ResponseFlag;
 use weft_upstream::UpstreamBody;
 
-use crate::body::{CutOff, ReplyBody};
+use crate::body::ReplyBody;
 use crate::connection::HttpConnection;
 use crate::filters::{self, Reached};
 use crate::inbound::{self, Kind};
@@ -60,13 +61,10 @@ enum Choice<'a> {
 }
 
 /// Handles one request; what is returned carries the stream to its end.
-///
-/// # Errors
-/// The stream is to be cut off without a response.
 pub(crate) async fn handle(
     connection: Rc<HttpConnection>,
     request: Request<Incoming>,
-) -> Result<Response<ReplyBody>, CutOff> {
+) -> Result<Response<ReplyBody>, Infallible> {
     let (mut head, body) = request.into_parts();
     let mut stream = Stream::begin(&connection, protocol(head.version));
     let is_head = head.method == Method::HEAD;
@@ -84,7 +82,7 @@ pub(crate) async fn handle(
         }
         Err(refusal) => {
             stream.log_request(&head);
-            local(&mut stream, refusal, inbound::is_grpc(&head.headers))
+            local(&mut stream, *refusal, inbound::is_grpc(&head.headers))
         }
     };
     finish_head(&connection, &mut answer.head, switching);
@@ -236,12 +234,7 @@ async fn act(plan: &Plan<'_>, stream: &mut Stream, head: RequestHead, body: Inco
 }
 
 /// A reply that the route asks for; the route's header changes apply to it.
-fn direct(
-    plan: &Plan<'_>,
-    stream: &mut Stream,
-    request: &HeaderMap,
-    reply: LocalReply,
-) -> Answer {
+fn direct(plan: &Plan<'_>, stream: &mut Stream, request: &HeaderMap, reply: LocalReply) -> Answer {
     let mut answer = local(stream, reply, plan.kind.grpc);
     plan.change_response(stream, &mut answer.head, request, None);
     answer

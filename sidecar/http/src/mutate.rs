@@ -141,9 +141,7 @@ impl Known<'_> {
 /// RFC 3339 with milliseconds.
 fn start_time(stream: &StreamCx) -> String {
     const FORMAT: EncodedConfig = iso8601::Config::DEFAULT
-        .set_time_precision(TimePrecision::Second {
-            decimal_digits: std::num::NonZeroU8::new(3),
-        })
+        .set_time_precision(TimePrecision::Second { decimal_digits: std::num::NonZeroU8::new(3) })
         .encode();
     let at = OffsetDateTime::from(stream.started_at);
     at.format(&iso8601::Iso8601::<FORMAT>).unwrap_or_default()

@@ -6,8 +6,8 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use weft_filter_api::LocalReply;
 use weft_model::{PathRewrite, Redirect};
 
-use crate::inbound::{authority, is_https};
 use crate::forward::rewritten_path;
+use crate::inbound::{authority, is_https};
 
 /// The reply of a redirect.
 pub(crate) fn redirect(redirect: &Redirect, head: &RequestHead) -> LocalReply {

@@ -1,6 +1,6 @@
 //! What is known about one request until its response has ended.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -49,7 +49,7 @@ pub(crate) struct RequestProgress {
     /// Counts frames, to tell idleness.
     pub(crate) frames: Cell<u32>,
     /// Who waits for the end.
-    pub(crate) waiting: Cell<Option<Waker>>,
+    pub(crate) waiting: RefCell<Option<Waker>>,
 }
 
 #[derive(Debug)]
@@ -176,7 +176,7 @@ impl Stream {
                     self.limit_try();
                 }
             } else {
-                progress.waiting.set(Some(cx.waker().clone()));
+                *progress.waiting.borrow_mut() = Some(cx.waker().clone());
             }
         }
         self.timer.poll(cx)

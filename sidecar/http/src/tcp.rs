@@ -87,8 +87,10 @@ impl Session {
                 Ok(upstream) => return Some(upstream),
                 Err(error) => {
                     self.transport_failure = error.transport_failure().map(str::to_owned);
-                    let pointless =
-                        matches!(error, UpstreamError::NoHealthyUpstream | UpstreamError::Overflow(_));
+                    let pointless = matches!(
+                        error,
+                        UpstreamError::NoHealthyUpstream | UpstreamError::Overflow(_)
+                    );
                     if pointless || self.attempts >= self.proxy.max_connect_attempts.max(1) {
                         self.flags.set(error.flag());
                         if !pointless && self.attempts > 1 {

@@ -26,9 +26,7 @@ pub(super) fn of_request(
                 cookie(head, name).map(|value| xxh64(value.as_bytes(), 0))
             }
             HashSource::SourceIp => Some(of_client(client)),
-            HashSource::Query(name) => {
-                query(head, name).map(|value| xxh64(value.as_bytes(), 0))
-            }
+            HashSource::Query(name) => query(head, name).map(|value| xxh64(value.as_bytes(), 0)),
         };
         if let Some(new) = new {
             // Rotating keeps equal hashes from cancelling each other.

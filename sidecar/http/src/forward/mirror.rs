@@ -21,12 +21,7 @@ const LONGEST: usize = 1 << 20;
 const PATIENCE: Duration = Duration::from_secs(15);
 
 /// Sends copies of a request as soon as its body is there.
-pub(super) fn start(
-    plan: &Plan<'_>,
-    action: &Forward,
-    head: &RequestHead,
-    source: &RequestSource,
-) {
+pub(super) fn start(plan: &Plan<'_>, action: &Forward, head: &RequestHead, source: &RequestSource) {
     for mirror in &action.mirrors {
         let random = fastrand::u64(..);
         if mirror.fraction.is_some_and(|fraction| !fraction.contains(random)) {

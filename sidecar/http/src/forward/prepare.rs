@@ -1,7 +1,7 @@
 //! Bringing a request's head into the form in which the upstream gets it.
 
-use http::request::Parts as RequestHead;
 use http::HeaderValue;
+use http::request::Parts as RequestHead;
 use weft_model::{Forward, HeaderMutations, HostRewrite, PathRewrite};
 
 use super::choose::Target;
@@ -81,7 +81,7 @@ fn rewrite_path(rewrite: &PathRewrite, head: &mut RequestHead) {
     };
     let before = head.uri.path_and_query().map(|path| path.as_str().to_owned());
     if set_path(head, &whole)
-        && let Some(Ok(before)) = before.map(|before| HeaderValue::try_from(before))
+        && let Some(Ok(before)) = before.map(HeaderValue::try_from)
     {
         head.headers.insert(names::ENVOY_ORIGINAL_PATH, before);
     }

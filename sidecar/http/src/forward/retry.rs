@@ -227,8 +227,7 @@ mod tests {
 
     #[test]
     fn failures_are_covered_by_kind() {
-        let refused =
-            Failure::Upstream(UpstreamError::Reset { reason: "x".into(), refused: true });
+        let refused = Failure::Upstream(UpstreamError::Reset { reason: "x".into(), refused: true });
         assert!(covers_failure(RetryOn(RetryOn::REFUSED_STREAM), &refused));
         assert!(!covers_failure(RetryOn(RetryOn::CONNECT_FAILURE), &refused));
         assert!(covers_failure(RetryOn(RetryOn::SERVER_ERROR), &refused));

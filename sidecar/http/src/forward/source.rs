@@ -89,7 +89,12 @@ impl RequestSource {
         let mut state = source.state.borrow_mut();
         state.reading += 1;
         let reading = state.reading;
-        RequestBody::Boxed(Box::pin(Reading { source: Rc::clone(source), reading, next: 0, given: 0 }))
+        RequestBody::Boxed(Box::pin(Reading {
+            source: Rc::clone(source),
+            reading,
+            next: 0,
+            given: 0,
+        }))
     }
 
     /// Whether the body can be sent once more from its beginning.

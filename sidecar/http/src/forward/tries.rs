@@ -72,11 +72,7 @@ impl Tries<'_> {
         unreachable!("invariant: a head is spared whenever another try is granted")
     }
 
-    async fn again(
-        &self,
-        stream: &mut Stream,
-        retries: &mut Retries<'_>,
-    ) -> Result<bool, Expired> {
+    async fn again(&self, stream: &mut Stream, retries: &mut Retries<'_>) -> Result<bool, Expired> {
         // Retrying is rare: its future is kept out of the one of every request.
         Box::pin(retries.again(&self.target.cluster, self.action.high_priority, stream)).await
     }
@@ -122,9 +118,11 @@ impl Tries<'_> {
     ) -> Result<Picked, Failure> {
         let facts = &stream.cx.connection;
         let (avoid, host_attempts) = retries.avoid();
-        let host_header = self.target.destination_header.as_ref().and_then(|name| {
-            head.headers.get(name)?.to_str().ok()?.parse().ok()
-        });
+        let host_header = self
+            .target
+            .destination_header
+            .as_ref()
+            .and_then(|name| head.headers.get(name)?.to_str().ok()?.parse().ok());
         let sni = self.target.auto_sni.then(|| prepare::server_name(head)).flatten();
         let context = PickContext {
             hash,

@@ -13,7 +13,7 @@ use super::set_path;
 pub(super) fn normalise(
     manager: &HttpConnectionManager,
     head: &mut RequestHead,
-) -> Result<(), LocalReply> {
+) -> Result<(), Box<LocalReply>> {
     if head.method == Method::CONNECT {
         return Ok(());
     }
@@ -56,17 +56,17 @@ pub(super) fn normalise(
     if set_path(head, &whole) { Ok(()) } else { Err(bad()) }
 }
 
-fn bad() -> LocalReply {
-    LocalReply::text(StatusCode::BAD_REQUEST, "", "path_normalization_failed")
+fn bad() -> Box<LocalReply> {
+    Box::new(LocalReply::text(StatusCode::BAD_REQUEST, "", "path_normalization_failed"))
 }
 
-fn redirect_to(path: &str) -> LocalReply {
+fn redirect_to(path: &str) -> Box<LocalReply> {
     let details = "path_normalization_redirect";
     let mut reply = LocalReply::text(StatusCode::TEMPORARY_REDIRECT, "", details);
     if let Ok(location) = HeaderValue::from_str(path) {
         reply.headers.insert(header::LOCATION, location);
     }
-    reply
+    Box::new(reply)
 }
 
 /// Whether a path has anything that could be normalised: most have not.
