@@ -21,7 +21,7 @@ use crate::dial::Target;
 use crate::error::Limit;
 use crate::limits::{Level, add, sub};
 
-pub(crate) use lease::{ConnectionFacts, Lease};
+pub(crate) use lease::{ConnectionFacts, Lease, Reply};
 use lease::{Http1Connection, Http2Connection};
 
 /// Which protocol a pool's connections speak.

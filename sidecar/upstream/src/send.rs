@@ -1,17 +1,20 @@
 //! One request over a pooled connection.
 
 use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 
 use http::{Method, Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
+use pin_project_lite::pin_project;
 use weft_filter_api::Protocol;
 
 use crate::body::UpstreamBody;
 use crate::cluster::{Picked, WorkerCluster};
 use crate::error::{SendError, UpstreamError, exchange_failed};
 use crate::exchange::Exchange;
-use crate::pool::{Checkout, Lease};
+use crate::pool::{Checkout, Lease, Reply, Waiting};
 use crate::{RequestBody, request};
 
 /// A response's head, its body, and the connection that it came over.
@@ -29,8 +32,10 @@ pub struct UpstreamResponse {
     pub reused: bool,
 }
 
+type Outcome = Result<UpstreamResponse, SendError>;
+
 impl WorkerCluster {
-    /// Sends a request on a pooled or a new connection and waits for the response's head. The
+    /// Sends a request on a pooled or a new connection; the future gives the response's head. The
     /// request's target and `Host` are brought into the form of the upstream's protocol.
     ///
     /// A connection that turns out to be dead before it has answered is replaced once, if it had
@@ -39,45 +44,82 @@ impl WorkerCluster {
     ///
     /// # Errors
     /// [`SendError`], with the request where nothing of it was sent.
-    pub async fn send(
-        &self,
-        picked: &Picked,
+    pub fn send<'a>(
+        &'a self,
+        picked: &'a Picked,
         request: Request<RequestBody>,
-    ) -> Result<UpstreamResponse, SendError> {
+    ) -> impl Future<Output = Outcome> + use<'a> {
+        Sending { cluster: self, picked, state: self.begin(picked, request) }
+    }
+
+    /// Does at once what needs no waiting; what is rare goes into a box, so that the usual
+    /// exchange has a small future.
+    fn begin<'a>(
+        &'a self,
+        picked: &'a Picked,
+        mut request: Request<RequestBody>,
+    ) -> State<'a, impl Future<Output = Reply> + use<>> {
         let host = &picked.member.host;
         let exchange = match Exchange::begin(&self.cx, host, picked.high) {
             Ok(exchange) => exchange,
-            Err(error) => return Err(SendError::unsent(error, request)),
+            Err(error) => return State::refused(error, request),
         };
         let pool = host.pool(&self.cx, &picked.key());
-        let mut request = request;
-        let mut fresh = false;
+        let mut lease = match pool.checkout(false) {
+            Ok(Checkout::Ready(lease)) => lease,
+            Ok(Checkout::Wait(waiting)) => {
+                let slow = self.slowly(picked, exchange, request, Some(waiting));
+                return State::Later { future: Box::pin(slow) };
+            }
+            Err(error) => return State::refused(error, request),
+        };
+        let spare = lease.stale.then(|| copy(&request)).flatten().map(Box::new);
+        shape(&lease, &mut request);
+        let reply = lease.send(request);
+        State::First { reply, attempt: Some(Attempt { lease, exchange, spare }) }
+    }
+
+    /// Waits for a connection: for the place in the queue that it has, or, as a second try, for
+    /// one that was not idle.
+    async fn slowly(
+        &self,
+        picked: &Picked,
+        mut exchange: Exchange,
+        mut request: Request<RequestBody>,
+        mut waiting: Option<Waiting>,
+    ) -> Outcome {
         loop {
-            let lease = match pool.checkout(fresh) {
-                Ok(Checkout::Ready(lease)) => Ok(lease),
-                Ok(Checkout::Wait(waiting)) => waiting.lease().await,
+            let last = waiting.is_none();
+            let lease = match waiting.take().map_or_else(|| self.queue(picked), Ok) {
+                Ok(waiting) => waiting.lease().await,
                 Err(error) => Err(error),
             };
             let mut lease = match lease {
                 Ok(lease) => lease,
                 Err(error) => return Err(SendError::unsent(error, request)),
             };
-            let spare = (!fresh && lease.stale).then(|| copy(&request)).flatten();
             shape(&lease, &mut request);
-            match lease.send(request).await {
-                Ok(response) => return Ok(self.answered(response, lease, exchange)),
-                Err(error) => request = self.failed(error, &lease, spare, fresh)?,
+            let reply = lease.send(request).await;
+            let attempt = Attempt { lease, exchange, spare: None };
+            match reply {
+                Ok(response) => return Ok(self.answered(response, attempt)),
+                Err(error) => {
+                    let again = self.failed(error, attempt, last)?;
+                    (request, exchange) = (again.0, again.1);
+                }
             }
-            fresh = true;
         }
     }
 
-    fn answered(
-        &self,
-        response: Response<Incoming>,
-        lease: Lease,
-        exchange: Exchange,
-    ) -> UpstreamResponse {
+    fn queue(&self, picked: &Picked) -> Result<Waiting, UpstreamError> {
+        match picked.member.host.pool(&self.cx, &picked.key()).checkout(true)? {
+            Checkout::Wait(waiting) => Ok(waiting),
+            Checkout::Ready(_) => Err(UpstreamError::ConnectionClosed { reused: true }),
+        }
+    }
+
+    fn answered(&self, response: Response<Incoming>, attempt: Attempt) -> UpstreamResponse {
+        let Attempt { lease, exchange, spare: _ } = attempt;
         self.cx.stats().count_status(response.status().as_u16());
         let (facts, protocol) = lease.facts();
         let (local, remote, reused) = (facts.local, facts.remote, lease.reused);
@@ -89,24 +131,95 @@ impl WorkerCluster {
     fn failed(
         &self,
         mut error: TrySendError<Request<RequestBody>>,
-        lease: &Lease,
-        spare: Option<Request<RequestBody>>,
+        attempt: Attempt,
         last: bool,
-    ) -> Result<Request<RequestBody>, SendError> {
+    ) -> Result<(Request<RequestBody>, Exchange), SendError> {
+        let Attempt { lease, exchange, spare } = attempt;
         let unsent = error.take_message();
+        if unsent.is_some() {
+            lease.refuses_more();
+        }
         if !last
             && lease.reused
             && let Some(request) = unsent
         {
-            return Ok(request);
+            return Ok((request, exchange));
         }
         let error = exchange_failed(&error.into_error(), lease.reused);
         match (&error, spare) {
-            (UpstreamError::ConnectionClosed { .. }, Some(spare)) => return Ok(spare),
+            (UpstreamError::ConnectionClosed { .. }, Some(spare)) => {
+                return Ok((*spare, exchange));
+            }
             (UpstreamError::Reset { .. }, _) => self.cx.stats().rq_rx_reset.inc(),
             _ => {}
         }
         Err(SendError { error, request: unsent.map(Box::new) })
+    }
+}
+
+/// A request on its way, with all that is given back when it ends.
+struct Attempt {
+    lease: Lease,
+    exchange: Exchange,
+    /// A second copy of a request whose connection may be dead.
+    spare: Option<Box<Request<RequestBody>>>,
+}
+
+pin_project! {
+    struct Sending<'a, F> {
+        cluster: &'a WorkerCluster,
+        picked: &'a Picked,
+        #[pin]
+        state: State<'a, F>,
+    }
+}
+
+pin_project! {
+    #[project = StateProjection]
+    enum State<'a, F> {
+        Refused { error: Option<SendError> },
+        First { #[pin] reply: F, attempt: Option<Attempt> },
+        Later { future: Pin<Box<dyn Future<Output = Outcome> + 'a>> },
+    }
+}
+
+impl<F> State<'_, F> {
+    fn refused(error: UpstreamError, request: Request<RequestBody>) -> Self {
+        Self::Refused { error: Some(SendError::unsent(error, request)) }
+    }
+}
+
+impl<F: Future<Output = Reply>> Future for Sending<'_, F> {
+    type Output = Outcome;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Outcome> {
+        const DONE: &str = "invariant: a future is not polled after it was ready";
+        let mut this = self.project();
+        loop {
+            let again = match this.state.as_mut().project() {
+                StateProjection::Refused { error } => {
+                    return Poll::Ready(Err(error.take().expect(DONE)));
+                }
+                StateProjection::Later { future } => return future.as_mut().poll(cx),
+                StateProjection::First { reply, attempt } => {
+                    let reply = ready!(reply.poll(cx));
+                    let attempt = attempt.take().expect(DONE);
+                    match reply {
+                        Ok(response) => {
+                            return Poll::Ready(Ok(this.cluster.answered(response, attempt)));
+                        }
+                        Err(error) => this.cluster.failed(error, attempt, false),
+                    }
+                }
+            };
+            match again {
+                Err(error) => return Poll::Ready(Err(error)),
+                Ok((request, exchange)) => {
+                    let slow = this.cluster.slowly(this.picked, exchange, request, None);
+                    this.state.set(State::Later { future: Box::pin(slow) });
+                }
+            }
+        }
     }
 }
 
@@ -132,4 +245,20 @@ fn copy(request: &Request<RequestBody>) -> Option<Request<RequestBody>> {
     request.headers().clone_into(copy.headers_mut());
     request.extensions().clone_into(copy.extensions_mut());
     Some(copy)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_future_of_an_exchange_is_small() {
+        fn size_of_future<A, B, C, F>(_: impl FnOnce(A, B, C) -> F) -> usize {
+            size_of::<F>()
+        }
+        let size = size_of_future(WorkerCluster::send);
+        assert!(size <= 512, "it has {size} bytes");
+        let size = size_of::<UpstreamResponse>();
+        assert!(size <= 384, "a response has {size} bytes");
+    }
 }

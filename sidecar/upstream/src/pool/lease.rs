@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
+use futures_util::future::Either;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::{TrySendError, http1, http2};
@@ -12,6 +13,9 @@ use weft_filter_api::Protocol;
 use super::Pool;
 use crate::RequestBody;
 use crate::limits::{add, sub};
+
+/// The head of a response; or an error, with the request if nothing of it was sent.
+pub(crate) type Reply = Result<Response<Incoming>, TrySendError<Request<RequestBody>>>;
 
 /// What does not change over a connection's life, and how much it has served.
 #[derive(Debug)]
@@ -145,28 +149,28 @@ impl Lease {
         }
     }
 
-    /// Sends a request and waits for the response's head. Cancelled, it ends the exchange.
-    pub(crate) async fn send(
+    /// Sends a request; the future gives the response's head. Dropped, it ends the exchange.
+    pub(crate) fn send(
         &mut self,
         request: Request<RequestBody>,
-    ) -> Result<Response<Incoming>, TrySendError<Request<RequestBody>>> {
+    ) -> impl Future<Output = Reply> + use<> {
         add(&self.facts().0.served);
         match &mut self.held {
             Some(Held::Http1 { connection, clean }) => {
                 *clean = false;
-                connection.sender.try_send_request(request).await
+                Either::Left(connection.sender.try_send_request(request))
             }
             Some(Held::Http2(connection)) => {
-                let result = connection.sender.clone().try_send_request(request).await;
-                if let Err(error) = &result
-                    && error.message().is_some()
-                {
-                    // It takes no more requests: the upstream said GOAWAY or is gone.
-                    connection.drain();
-                }
-                result
+                Either::Right(connection.sender.clone().try_send_request(request))
             }
             None => unreachable!("invariant: a lease is emptied only when it is consumed"),
+        }
+    }
+
+    /// The connection did not take the request: the upstream said GOAWAY or is gone.
+    pub(crate) fn refuses_more(&self) {
+        if let Some(Held::Http2(connection)) = &self.held {
+            connection.drain();
         }
     }
 
