@@ -7,6 +7,7 @@
 
 mod assignment;
 mod cluster;
+mod described;
 mod edge;
 mod envoy;
 mod hosts;
@@ -23,12 +24,15 @@ mod settings;
 mod targets;
 mod tls;
 mod translator;
+mod trial;
 
+pub use described::{NodeError, workload_of};
 pub use node::NodeProfile;
 pub use problem::Problem;
 pub use served::{MeshHost, mesh_hosts};
 pub use settings::{Inputs, Settings, VirtualAddresses};
 pub use translator::Translator;
+pub use trial::problems_of;
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

@@ -22,7 +22,9 @@ use crate::envoy::{self, flag, inline};
 use crate::problem::Unsupported;
 use crate::served::Place;
 use crate::targets::{RouteContext, Target, Targets};
-use forward::{Forwarding, carries_http};
+pub(crate) use forward::carries_http;
+
+use forward::Forwarding;
 use paths::PathPattern;
 use vars::Conditions;
 

@@ -238,6 +238,6 @@ fn combination(text: &str) -> Result<Vec<HashPolicy>, Unsupported> {
 }
 
 /// Whether a proxy can carry requests to this upstream.
-pub(super) fn carries_http(upstream: &Upstream) -> bool {
+pub(crate) fn carries_http(upstream: &Upstream) -> bool {
     matches!(upstream.scheme, Scheme::Http | Scheme::Https | Scheme::Grpc | Scheme::Grpcs)
 }

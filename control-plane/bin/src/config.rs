@@ -1,0 +1,267 @@
+//! The configuration file.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Deserializer, de};
+use weft_control_model::MeshConfig;
+use weft_translate::Settings;
+
+/// What the control plane is told. Everything has a default; unknown keys are errors.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// The folder of the store, the certificate authority and the Admin API's key.
+    pub data_dir: PathBuf,
+    /// The Admin API.
+    pub admin: AdminConfig,
+    /// Where nodes connect.
+    pub xds: XdsConfig,
+    /// The mesh's settings when the store has none yet; later `/weft/admin/mesh` holds.
+    pub mesh: MeshConfig,
+    /// The ports on which hosts of the mesh are called over HTTP.
+    pub service_ports: Vec<u16>,
+    /// The access log that proxies write, such as `/dev/stdout`; none by default.
+    pub access_log: Option<String>,
+    /// The edges.
+    pub edge: EdgeConfig,
+    /// The memory of workloads.
+    pub registry: RegistryConfig,
+}
+
+/// The Admin API.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AdminConfig {
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// The keys. Without any, one is made at first start, in `admin-key` of the data folder.
+    pub keys: Vec<KeyConfig>,
+    /// Whether a key must be shown.
+    pub key_required: bool,
+    /// Whether browsers of other origins may call it.
+    pub cors: bool,
+}
+
+/// A key of the Admin API.
+#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeyConfig {
+    /// For people.
+    #[serde(default)]
+    pub name: String,
+    /// The secret.
+    pub key: String,
+    /// What it allows.
+    #[serde(default)]
+    pub role: KeyRole,
+}
+
+impl std::fmt::Debug for KeyConfig {
+    /// Leaves the secret out.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("KeyConfig").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// What a key allows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum KeyRole {
+    /// Everything.
+    #[default]
+    Admin,
+    /// Reading.
+    Viewer,
+}
+
+/// Where nodes connect.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct XdsConfig {
+    /// Plaintext, for what runs on the same machine; nodes there are sent no private keys.
+    /// `null` switches it off.
+    pub plaintext: Option<SocketAddr>,
+    /// TLS: xDS and the signing of certificates.
+    pub tls: SocketAddr,
+    /// DNS names of the server's certificate.
+    pub server_names: Vec<String>,
+}
+
+/// The edges.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct EdgeConfig {
+    /// The port for HTTP.
+    pub http_port: u16,
+    /// The port for HTTPS.
+    pub https_port: u16,
+    /// Whose proven edges are sent the certificates' keys: `namespace/service account`, or
+    /// `namespace/*`.
+    pub identities: Vec<String>,
+}
+
+/// The memory of workloads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RegistryConfig {
+    /// Seconds that a workload stays after its node left.
+    #[serde(deserialize_with = "seconds")]
+    pub grace: Duration,
+    /// Seconds that workloads have to connect after the control plane's start.
+    #[serde(deserialize_with = "seconds")]
+    pub start_grace: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        let settings = Settings::default();
+        Self {
+            data_dir: PathBuf::from("weft-data"),
+            admin: AdminConfig::default(),
+            xds: XdsConfig::default(),
+            mesh: MeshConfig::default(),
+            service_ports: settings.service_ports,
+            access_log: None,
+            edge: EdgeConfig::default(),
+            registry: RegistryConfig::default(),
+        }
+    }
+}
+
+impl Default for AdminConfig {
+    fn default() -> Self {
+        let listen = SocketAddr::from(([127, 0, 0, 1], 9180));
+        Self { listen, keys: Vec::new(), key_required: true, cors: true }
+    }
+}
+
+impl Default for XdsConfig {
+    fn default() -> Self {
+        let names = ["weft-control-plane", "weft-control-plane.weft-system.svc", "localhost"];
+        Self {
+            plaintext: Some(SocketAddr::from(([127, 0, 0, 1], 15010))),
+            tls: SocketAddr::from(([0, 0, 0, 0], 15012)),
+            server_names: names.map(str::to_owned).to_vec(),
+        }
+    }
+}
+
+impl Default for EdgeConfig {
+    fn default() -> Self {
+        let settings = Settings::default();
+        Self {
+            http_port: settings.edge_http_port,
+            https_port: settings.edge_https_port,
+            identities: vec!["weft-edge/*".to_owned(), "weft-system/*".to_owned()],
+        }
+    }
+}
+
+impl Default for RegistryConfig {
+    fn default() -> Self {
+        Self { grace: Duration::from_secs(5), start_grace: Duration::from_secs(60) }
+    }
+}
+
+/// A configuration file that can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// It can't be read.
+    #[error("can't read {path}: {source}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// It isn't what it should be.
+    #[error("{path}: {reason}")]
+    Content {
+        /// The file.
+        path: PathBuf,
+        /// The place and the reason.
+        reason: String,
+    },
+}
+
+impl Config {
+    /// Reads a YAML file.
+    ///
+    /// # Errors
+    /// [`ConfigError`] with the file, the place in it and the reason.
+    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+        Self::parse(&text).map_err(|reason| ConfigError::Content { path: path.to_owned(), reason })
+    }
+
+    /// Reads YAML; an error has the line, the column and the reason.
+    fn parse(text: &str) -> Result<Self, String> {
+        if text.trim().is_empty() {
+            return Ok(Self::default());
+        }
+        let config: Self = serde_saphyr::from_str(text).map_err(|error| error.to_string())?;
+        if let Some(wrong) = config.edge.identities.iter().find(|one| one.split('/').count() != 2) {
+            return Err(format!("edge.identities: {wrong:?} isn't namespace/service-account"));
+        }
+        if config.service_ports.contains(&0) {
+            return Err("service_ports: 0 is no port".to_owned());
+        }
+        Ok(config)
+    }
+
+    /// What of it shapes the translation.
+    pub(crate) fn settings(&self) -> Settings {
+        Settings {
+            service_ports: self.service_ports.clone(),
+            edge_http_port: self.edge.http_port,
+            edge_https_port: self.edge.https_port,
+            access_log: self.access_log.clone(),
+        }
+    }
+}
+
+impl EdgeConfig {
+    /// Whether an edge of this identity is sent private keys.
+    pub(crate) fn trusts(&self, namespace: &str, service_account: &str) -> bool {
+        let allowed = self.identities.iter().filter_map(|one| one.split_once('/'));
+        allowed.into_iter().any(|(allowed, account)| {
+            allowed == namespace && (account == "*" || account == service_account)
+        })
+    }
+}
+
+fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    let seconds = f64::deserialize(deserializer)?;
+    Duration::try_from_secs_f64(seconds)
+        .map_err(|_| de::Error::custom(format!("{seconds} is no number of seconds from 0 on")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_means_the_defaults() {
+        assert_eq!(Config::parse("").expect("defaults"), Config::default());
+        let config = Config::parse("data_dir: /x\nregistry: {grace: 1.5}").expect("valid");
+        assert_eq!(config.registry.grace, Duration::from_millis(1500));
+        assert_eq!(config.admin, AdminConfig::default());
+    }
+
+    #[test]
+    fn an_unknown_key_is_named_with_its_place() {
+        let error = Config::parse("admin:\n  listne: 1\n").expect_err("unknown");
+        assert!(error.contains("listne") && error.contains("line 2"), "{error}");
+    }
+
+    #[test]
+    fn edges_are_trusted_by_account_or_namespace() {
+        let edge =
+            EdgeConfig { identities: vec!["a/*".into(), "b/c".into()], ..Default::default() };
+        assert!(edge.trusts("a", "x") && edge.trusts("b", "c") && !edge.trusts("b", "x"));
+        assert!(Config::parse("edge: {identities: [a]}").is_err());
+    }
+}

@@ -1,0 +1,206 @@
+//! Starting and ending.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use parking_lot::RwLock;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use weft_admin_api::{AdminState, router};
+use weft_ca::SigningService;
+use weft_control_model::{MeshConfig, ResourceKey};
+use weft_discovery::{MeshRegistry, Saved};
+use weft_store::{EmbeddedStore, Expect, Follower, Put, Store, StoreError};
+
+use crate::admin_key;
+use crate::authority::Authority;
+use crate::config::Config;
+use crate::directory::Directory;
+use crate::engine::{Engine, Published};
+use crate::identity::Door;
+use crate::listening;
+use crate::nodes::Nodes;
+use crate::view::{Attempt, View};
+
+/// The store's file within the data folder.
+const STORE: &str = "weft.redb";
+/// Nodes that wait to be taken in.
+const QUEUE: usize = 1024;
+/// How long what runs may take to end.
+const ENDING: Duration = Duration::from_secs(5);
+
+/// Why the control plane could not start, with the cure.
+pub type StartError = anyhow::Error;
+
+/// A running control plane.
+pub struct ControlPlane {
+    /// Where the Admin API listens.
+    pub admin: SocketAddr,
+    /// Where nodes connect without TLS.
+    pub plaintext: Option<SocketAddr>,
+    /// Where nodes connect over TLS.
+    pub tls: SocketAddr,
+    stop: CancellationToken,
+    tasks: JoinSet<Result<()>>,
+}
+
+/// What the servers have in common.
+struct Core {
+    registry: Arc<MeshRegistry>,
+    nodes: Arc<Nodes>,
+    published: Arc<RwLock<Published>>,
+    authority: Authority,
+    stop: CancellationToken,
+}
+
+impl ControlPlane {
+    /// Opens store and authority, and serves.
+    ///
+    /// # Errors
+    /// What is in the way: the data folder, the store's file, the authority's files, a port.
+    pub async fn start(config: Config) -> Result<Self, StartError> {
+        let data_dir = &config.data_dir;
+        std::fs::create_dir_all(data_dir)
+            .with_context(|| format!("can't make the data folder {}", data_dir.display()))?;
+        let store: Arc<dyn Store> = Arc::new(EmbeddedStore::open(&data_dir.join(STORE))?);
+        let mesh = settle_mesh(&*store, &config.mesh).await?;
+        let authority = Authority::open(data_dir, &mesh.trust_domain, &config.xds.server_names)?;
+        let core = Core {
+            registry: Arc::new(MeshRegistry::new(config.registry.grace)),
+            nodes: Arc::default(),
+            published: Arc::default(),
+            authority,
+            stop: CancellationToken::new(),
+        };
+        let admin = listening::bind("the Admin API", config.admin.listen).await?;
+        let tls = listening::bind("the TLS server for xDS", config.xds.tls).await?;
+        let plaintext = match config.xds.plaintext {
+            Some(address) => Some(listening::bind("the plaintext xDS server", address).await?),
+            None => None,
+        };
+        let addresses = (
+            admin.local_addr()?,
+            plaintext.as_ref().map(tokio::net::TcpListener::local_addr).transpose()?,
+            tls.local_addr()?,
+        );
+        let mut tasks = JoinSet::new();
+        let arrivals = start_engine(&config, &store, &core, &mut tasks).await?;
+        let directory = |door| {
+            Arc::new(Directory {
+                door,
+                authority: core.authority.clone(),
+                edge: config.edge.clone(),
+                arrivals: arrivals.clone(),
+                nodes: Arc::clone(&core.nodes),
+                registry: Arc::clone(&core.registry),
+            })
+        };
+        if let Some(listener) = plaintext {
+            let serving =
+                listening::plaintext(listener, directory(Door::Plaintext), core.stop.clone());
+            tasks.spawn(serving);
+        }
+        let (server_tls, renewal) = core.authority.server_tls()?;
+        tasks.spawn(until_stopped(core.stop.clone(), renewal));
+        let Authority { certificates, authenticators, .. } = core.authority.clone();
+        let signing = SigningService::new(certificates, authenticators);
+        let over_tls = directory(Door::Tls);
+        tasks.spawn(listening::tls(tls, server_tls, over_tls, signing, core.stop.clone()));
+        let api = router(admin_state(&config, store, &core)?);
+        tasks.spawn(listening::admin(admin, api, core.stop.clone()));
+        let (admin, plaintext, tls) = addresses;
+        tracing::info!(%admin, ?plaintext, %tls, data_dir = %data_dir.display(), "serving");
+        Ok(Self { admin, plaintext, tls, stop: core.stop, tasks })
+    }
+
+    /// Waits until a part fails.
+    ///
+    /// # Errors
+    /// Always; the part and its reason.
+    pub async fn failure(&mut self) -> Result<()> {
+        while let Some(ended) = self.tasks.join_next().await {
+            ended.context("a task ended badly")??;
+        }
+        anyhow::bail!("every part of the control plane has ended")
+    }
+
+    /// Ends it: streams are closed so that nodes look for another control plane, requests under
+    /// way are answered.
+    pub async fn shutdown(mut self) {
+        self.stop.cancel();
+        let all = async { while self.tasks.join_next().await.is_some() {} };
+        if tokio::time::timeout(ENDING, all).await.is_err() {
+            tracing::warn!("not everything ended in {ENDING:?}; leaving it");
+            self.tasks.shutdown().await;
+        }
+    }
+}
+
+/// The mesh's settings: the stored ones, else those of the configuration, which are stored.
+async fn settle_mesh(store: &dyn Store, configured: &MeshConfig) -> Result<MeshConfig> {
+    let key = ResourceKey::mesh().to_string();
+    if let Some(entry) = store.get(&key).await? {
+        let json = serde_json::from_slice(&entry.value).context("the stored mesh settings")?;
+        return Ok(MeshConfig::from_json(&json)?);
+    }
+    if *configured == MeshConfig::default() {
+        return Ok(configured.clone());
+    }
+    let value = serde_json::to_string(configured)?;
+    let put = Put { expect: Expect::Absent, ..Put::new(key, value) };
+    match store.put(put).await {
+        Ok(_) | Err(StoreError::Conflict) => Ok(configured.clone()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+async fn start_engine(
+    config: &Config,
+    store: &Arc<dyn Store>,
+    core: &Core,
+    tasks: &mut JoinSet<Result<()>>,
+) -> Result<mpsc::Sender<crate::engine::Arrival>> {
+    let saved = Saved::new(Arc::clone(store));
+    core.registry.restore(saved.workloads().await?, config.registry.start_grace);
+    let (sender, arrivals) = mpsc::channel(QUEUE);
+    let engine = Engine {
+        follower: Follower::start(Arc::clone(store)).await?,
+        registry: Arc::clone(&core.registry),
+        nodes: Arc::clone(&core.nodes),
+        arrivals,
+        addresses: saved.addresses().await?,
+        saved: saved.clone(),
+        settings: config.settings(),
+        published: Arc::clone(&core.published),
+        stop: core.stop.clone(),
+    };
+    tasks.spawn(async move { engine.run().await.context("the store failed") });
+    let registry = Arc::clone(&core.registry);
+    let saving = async move { saved.follow(&registry).await };
+    tasks.spawn(until_stopped(core.stop.clone(), saving));
+    Ok(sender)
+}
+
+fn admin_state(config: &Config, store: Arc<dyn Store>, core: &Core) -> Result<AdminState> {
+    let view = View {
+        registry: Arc::clone(&core.registry),
+        nodes: Arc::clone(&core.nodes),
+        published: Arc::clone(&core.published),
+    };
+    let attempt = Attempt { settings: config.settings(), published: Arc::clone(&core.published) };
+    let access = admin_key::access(&config.admin, &config.data_dir)
+        .with_context(|| format!("the Admin API's key in {}", config.data_dir.display()))?;
+    let state = AdminState::new(store, Arc::new(view), access).with_trial(Arc::new(attempt));
+    Ok(if config.admin.cors { state } else { state.without_cors() })
+}
+
+async fn until_stopped(stop: CancellationToken, work: impl Future<Output = ()>) -> Result<()> {
+    tokio::select! {
+        () = stop.cancelled() => {}
+        () = work => {}
+    }
+    Ok(())
+}

@@ -1,0 +1,162 @@
+//! The one task through which every change passes to the nodes.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use parking_lot::RwLock;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use weft_control_model::{MeshService, Resources, Role};
+use weft_discovery::{AddressBook, MeshRegistry, Saved};
+use weft_store::{Follower, StoreError};
+use weft_translate::{Inputs, NodeProfile, Problem, Settings, Translator, mesh_hosts};
+use weft_xds_server::NodeResources;
+
+use crate::nodes::Nodes;
+
+/// A node that waits for its resources.
+pub(crate) struct Arrival {
+    pub(crate) id: String,
+    pub(crate) role: Role,
+    pub(crate) profile: NodeProfile,
+    /// The number of the stream, and what it is served.
+    pub(crate) reply: oneshot::Sender<(u64, watch::Receiver<Arc<NodeResources>>)>,
+}
+
+/// What the Admin API shows and tries changes against.
+#[derive(Default)]
+pub(crate) struct Published {
+    pub(crate) resources: Resources,
+    pub(crate) services: Vec<MeshService>,
+}
+
+/// Owns the translation.
+pub(crate) struct Engine {
+    pub(crate) follower: Follower,
+    pub(crate) registry: Arc<MeshRegistry>,
+    pub(crate) nodes: Arc<Nodes>,
+    pub(crate) arrivals: mpsc::Receiver<Arrival>,
+    pub(crate) saved: Saved,
+    pub(crate) addresses: AddressBook,
+    pub(crate) settings: Settings,
+    pub(crate) published: Arc<RwLock<Published>>,
+    pub(crate) stop: CancellationToken,
+}
+
+/// The most nodes that are taken in at once.
+const ARRIVALS: usize = 256;
+
+impl Engine {
+    /// Works until it is stopped.
+    ///
+    /// # Errors
+    /// The store fails.
+    pub(crate) async fn run(mut self) -> Result<(), StoreError> {
+        let mut translator = Translator::new(self.settings.clone());
+        let mut resources = self.follower.resources();
+        let mut revision = None;
+        let mut problems = Vec::new();
+        let mut waiting = Vec::new();
+        loop {
+            let departure = self.registry.expire();
+            if revision != Some(resources.revision) {
+                revision = Some(resources.revision);
+                self.give_addresses(&resources).await;
+            }
+            translator.update(Inputs {
+                resources: &resources,
+                registry: &*self.registry,
+                addresses: self.addresses.addresses(),
+            });
+            tell(translator.problems(), &mut problems);
+            for arrival in waiting.drain(..) {
+                self.admit(arrival, &mut translator);
+            }
+            self.nodes.publish(|profile| translator.node(profile));
+            self.show(&resources, &translator);
+            tokio::select! {
+                biased;
+                () = self.stop.cancelled() => return Ok(()),
+                changed = self.follower.changed() => {
+                    changed?;
+                    resources = self.follower.resources();
+                }
+                taken = self.arrivals.recv_many(&mut waiting, ARRIVALS) => {
+                    if taken == 0 {
+                        return Ok(());
+                    }
+                }
+                () = self.registry.changed() => {}
+                () = until(departure) => {}
+            }
+        }
+    }
+
+    fn admit(&self, arrival: Arrival, translator: &mut Translator) {
+        let resources = translator.node(&arrival.profile);
+        let (number, receiver) =
+            self.nodes.add(arrival.id, arrival.role, arrival.profile, resources);
+        if arrival.reply.send((number, receiver)).is_err() {
+            self.nodes.remove(number);
+        }
+    }
+
+    /// Every host of the mesh has an address before it is published.
+    async fn give_addresses(&mut self, resources: &Resources) {
+        for host in mesh_hosts(resources, &self.settings.service_ports).into_keys() {
+            match self.addresses.assign(&host) {
+                Ok((_, false)) => {}
+                Ok((address, true)) => {
+                    if let Err(error) = self.saved.save_address(&host, address).await {
+                        tracing::error!(%host, %address, %error, "can't save the virtual address");
+                    }
+                }
+                Err(error) => tracing::error!(%error, "no virtual address"),
+            }
+        }
+    }
+
+    fn show(&self, resources: &Resources, translator: &Translator) {
+        let hosts = mesh_hosts(resources, &self.settings.service_ports);
+        let addresses: &BTreeMap<String, IpAddr> = self.addresses.addresses();
+        let services = hosts.into_iter().map(|(host, known)| MeshService {
+            virtual_address: addresses.get(&host).copied(),
+            ports: known.ports.into_iter().collect(),
+            workloads: translator.endpoints_behind(&host),
+            host,
+        });
+        let services = services.collect();
+        *self.published.write() = Published { resources: resources.clone(), services };
+    }
+}
+
+/// Logs what is new among the problems.
+fn tell(problems: &[Problem], known: &mut Vec<Problem>) {
+    if problems == known.as_slice() {
+        return;
+    }
+    for Problem { key, field, reason, served } in problems.iter().filter(|one| !known.contains(one))
+    {
+        if *served {
+            tracing::warn!(%key, %field, %reason, "a part of the resource has no effect");
+        } else {
+            tracing::warn!(%key, %field, %reason, "the resource isn't served");
+        }
+    }
+    *known = problems.to_vec();
+}
+
+async fn until(time: Option<Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Seconds since 1970.
+pub(crate) fn unix_now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+}

@@ -1,0 +1,51 @@
+//! What the Admin API sees of the running mesh.
+
+use std::sync::Arc;
+
+use parking_lot::RwLock;
+use weft_admin_api::{MeshView, Trial};
+use weft_control_model::{Change, MeshService, NodeStatus, Workload};
+use weft_discovery::MeshRegistry;
+use weft_translate::{Settings, problems_of};
+
+use crate::engine::Published;
+use crate::nodes::Nodes;
+
+/// The running mesh.
+pub(crate) struct View {
+    pub(crate) registry: Arc<MeshRegistry>,
+    pub(crate) nodes: Arc<Nodes>,
+    pub(crate) published: Arc<RwLock<Published>>,
+}
+
+impl MeshView for View {
+    fn workloads(&self) -> Vec<Workload> {
+        self.registry.workloads()
+    }
+
+    fn nodes(&self) -> Vec<NodeStatus> {
+        self.nodes.statuses()
+    }
+
+    fn services(&self) -> Vec<MeshService> {
+        self.published.read().services.clone()
+    }
+}
+
+/// Tries changes against the resources as they were published last.
+pub(crate) struct Attempt {
+    pub(crate) settings: Settings,
+    pub(crate) published: Arc<RwLock<Published>>,
+}
+
+impl Trial for Attempt {
+    fn attempt(&self, change: &Change) -> Result<(), String> {
+        let mut resources = self.published.read().resources.clone();
+        resources.apply(change).map_err(|error| error.to_string())?;
+        let problems = problems_of(&resources, &change.key, &self.settings);
+        match problems.into_iter().find(|problem| !problem.served) {
+            Some(problem) => Err(format!("{}: {}", problem.field, problem.reason)),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,270 @@
+//! The workloads of the mesh, who register by connecting.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+use weft_control_model::{
+    Discover, DiscoverError, Discovery, Endpoint, EndpointIdentity, Endpoints, Labels, MeshName,
+    Role, Scheme, Workload,
+};
+
+/// The labels that name a workload's service, the first one winning.
+const NAME_LABELS: [&str; 3] = ["service.istio.io/canonical-name", "app", "app.kubernetes.io/name"];
+
+/// The workloads of the mesh.
+///
+/// A workload whose node left stays for a while, so that a restart of the node, or of the control
+/// plane, takes no endpoint away.
+pub struct MeshRegistry {
+    state: Mutex<State>,
+    changed: Notify,
+    unsaved: Notify,
+    grace: Duration,
+}
+
+#[derive(Default)]
+struct State {
+    workloads: BTreeMap<String, Entry>,
+    /// What was asked for, with the answer as long as it holds.
+    lookups: HashMap<Lookup, Endpoints>,
+    /// Ids of workloads that are not saved as they are.
+    unsaved: BTreeSet<String>,
+}
+
+struct Entry {
+    workload: Arc<Workload>,
+    /// The streams of its node.
+    connections: usize,
+    /// When it is forgotten, without a connection.
+    until: Option<Instant>,
+}
+
+/// A service and the labels that its workloads must have.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Lookup {
+    name: MeshName,
+    labels: Labels,
+}
+
+impl MeshRegistry {
+    /// An empty registry that keeps a workload for `grace` after its node left.
+    pub fn new(grace: Duration) -> Self {
+        Self { state: Mutex::default(), changed: Notify::new(), unsaved: Notify::new(), grace }
+    }
+
+    /// Takes up workloads that were known before; each has `grace` to connect.
+    pub fn restore(&self, workloads: Vec<Workload>, grace: Duration) {
+        let until = Some(Instant::now() + grace);
+        let mut state = self.state.lock();
+        for workload in workloads {
+            let id = workload.id.clone();
+            let entry = Entry { workload: Arc::new(workload), connections: 0, until };
+            state.workloads.entry(id).or_insert(entry);
+        }
+        state.refresh();
+        self.changed.notify_one();
+    }
+
+    /// A node of the workload connected.
+    pub fn connected(&self, workload: Workload) {
+        let mut state = self.state.lock();
+        let id = workload.id.clone();
+        let known = state.workloads.get_mut(&id);
+        let same =
+            known.as_ref().is_some_and(|entry| describes_the_same(&entry.workload, &workload));
+        match known {
+            Some(entry) => {
+                entry.connections += 1;
+                entry.until = None;
+                entry.workload = Arc::new(workload);
+            }
+            None => {
+                let entry = Entry { workload: Arc::new(workload), connections: 1, until: None };
+                state.workloads.insert(id.clone(), entry);
+            }
+        }
+        if !same {
+            state.unsaved.insert(id);
+            self.unsaved.notify_one();
+            state.refresh();
+            self.changed.notify_one();
+        }
+    }
+
+    /// A stream of the workload's node ended.
+    pub fn disconnected(&self, id: &str) {
+        let mut state = self.state.lock();
+        if let Some(entry) = state.workloads.get_mut(id) {
+            entry.connections = entry.connections.saturating_sub(1);
+            if entry.connections == 0 {
+                entry.until = Some(Instant::now() + self.grace);
+                // Who waits for the next departure has to look again.
+                self.changed.notify_one();
+            }
+        }
+    }
+
+    /// Forgets the workloads whose time is over, and says when to look again.
+    pub fn expire(&self) -> Option<Instant> {
+        let now = Instant::now();
+        let mut state = self.state.lock();
+        let gone: Vec<_> = state
+            .workloads
+            .iter()
+            .filter(|(_, entry)| entry.until.is_some_and(|until| until <= now))
+            .map(|(id, _)| id.clone())
+            .collect();
+        for id in &gone {
+            tracing::info!(workload = %id, "workload left the mesh");
+            state.workloads.remove(id);
+            state.unsaved.insert(id.clone());
+        }
+        if !gone.is_empty() {
+            self.unsaved.notify_one();
+            state.refresh();
+        }
+        state.workloads.values().filter_map(|entry| entry.until).min()
+    }
+
+    /// Waits until endpoints, or the time of [`MeshRegistry::expire`], may have changed.
+    pub async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    /// The workloads that are connected, or expected back.
+    pub fn workloads(&self) -> Vec<Workload> {
+        let state = self.state.lock();
+        state.workloads.values().map(|entry| Workload::clone(&entry.workload)).collect()
+    }
+
+    /// Waits until there is something to save, and takes it: each id with its workload, or
+    /// without one when it is gone.
+    pub(crate) async fn unsaved(&self) -> Vec<(String, Option<Arc<Workload>>)> {
+        loop {
+            let taken = self.take_unsaved();
+            if !taken.is_empty() {
+                return taken;
+            }
+            self.unsaved.notified().await;
+        }
+    }
+
+    fn take_unsaved(&self) -> Vec<(String, Option<Arc<Workload>>)> {
+        let mut state = self.state.lock();
+        let ids = std::mem::take(&mut state.unsaved);
+        ids.into_iter()
+            .map(|id| {
+                let workload = state.workloads.get(&id).map(|entry| Arc::clone(&entry.workload));
+                (id, workload)
+            })
+            .collect()
+    }
+
+    /// Marks workloads that could not be saved.
+    pub(crate) fn still_unsaved(&self, ids: impl Iterator<Item = String>) {
+        self.state.lock().unsaved.extend(ids);
+    }
+}
+
+impl Discover for MeshRegistry {
+    fn endpoints(&self, service: &Discovery, _: Scheme) -> Result<Endpoints, DiscoverError> {
+        if service.registry != "mesh" {
+            return Err(DiscoverError::UnknownRegistry(service.registry.clone()));
+        }
+        let lookup = Lookup {
+            name: MeshName::parse(&service.service_name)?,
+            labels: wanted_labels(service)?,
+        };
+        let mut state = self.state.lock();
+        if let Some(known) = state.lookups.get(&lookup) {
+            return Ok(Arc::clone(known));
+        }
+        let found: Endpoints = state.find(&lookup).into();
+        state.lookups.insert(lookup, Arc::clone(&found));
+        Ok(found)
+    }
+}
+
+impl State {
+    /// Answers anew what was asked for, keeping the pointers of equal answers.
+    fn refresh(&mut self) {
+        let lookups = std::mem::take(&mut self.lookups);
+        self.lookups = lookups
+            .into_iter()
+            // An answer that nobody holds is asked for anew if it is wanted again.
+            .filter(|(_, known)| Arc::strong_count(known) > 1)
+            .map(|(lookup, known)| {
+                let found = self.find(&lookup);
+                let answer = if known[..] == found[..] { known } else { found.into() };
+                (lookup, answer)
+            })
+            .collect();
+    }
+
+    fn find(&self, lookup: &Lookup) -> Vec<Endpoint> {
+        let workloads = self.workloads.values().map(|entry| &entry.workload);
+        workloads
+            .filter(|workload| lookup.chooses(workload))
+            .filter_map(|one| endpoint(one, lookup))
+            .collect()
+    }
+}
+
+impl Lookup {
+    fn chooses(&self, workload: &Workload) -> bool {
+        let name = NAME_LABELS.iter().find_map(|label| workload.labels.get(*label));
+        workload.role == Role::Sidecar
+            && workload.namespace == self.name.namespace
+            && name == Some(&self.name.name)
+            && self.labels.iter().all(|(key, value)| workload.labels.get(key) == Some(value))
+    }
+}
+
+/// Where the workload is reached. A port that it doesn't tell may still be one of its own.
+fn endpoint(workload: &Workload, lookup: &Lookup) -> Option<Endpoint> {
+    let address = workload.addresses.first()?.0;
+    let port = match lookup.name.port {
+        None => workload.ports.first()?.target_port,
+        Some(wanted) => {
+            let told = workload.ports.iter().find(|port| port.port == wanted);
+            told.map_or(wanted, |port| port.target_port)
+        }
+    };
+    let identity = EndpointIdentity {
+        namespace: workload.namespace.clone(),
+        service_account: workload.service_account.clone(),
+        labels: workload.labels.clone(),
+    };
+    Some(Endpoint { address, port, weight: 1, identity: Some(identity) })
+}
+
+/// `discovery_args: {"labels": {…}}`
+fn wanted_labels(service: &Discovery) -> Result<Labels, DiscoverError> {
+    let bad = |field: &str, reason: &str| DiscoverError::BadArgument {
+        field: field.to_owned(),
+        reason: reason.to_owned(),
+    };
+    if let Some(unknown) = service.args.keys().find(|name| *name != "labels") {
+        return Err(bad(unknown, "the mesh knows the argument labels"));
+    }
+    let Some(labels) = service.args.get("labels") else { return Ok(Labels::new()) };
+    let labels = labels.as_object().ok_or_else(|| bad("labels", "is no object of texts"))?;
+    let pair = |(key, value): (&String, &serde_json::Value)| {
+        let value = value.as_str().ok_or_else(|| bad("labels", "is no object of texts"))?;
+        Ok((key.clone(), value.to_owned()))
+    };
+    labels.iter().map(pair).collect()
+}
+
+/// Whether nothing differs but the time of the connection.
+fn describes_the_same(known: &Workload, new: &Workload) -> bool {
+    let dated = Workload { connected_since: known.connected_since, ..new.clone() };
+    *known == dated
+}
+
+#[cfg(test)]
+mod tests;
