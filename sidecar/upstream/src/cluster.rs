@@ -1,6 +1,7 @@
 //! One cluster on one worker: choosing an endpoint, sending a request, opening a stream.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -191,7 +192,9 @@ impl WorkerCluster {
                     let address = cx.original_destination?;
                     Some(SocketAddr::new(address.ip(), port.unwrap_or(address.port())))
                 });
-                address.map(|address| self.destinations.member(address, &view.config, &self.cx))
+                let transport = || view.config.choose_socket(&BTreeMap::new());
+                let now = self.cx.worker.now();
+                address.map(|address| self.destinations.member(address, now, transport))
             }
             _ => view.balancer.pick(cx),
         };

@@ -8,9 +8,8 @@ use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
-use weft_model::{Cluster, Endpoint, EndpointAddress, Health, Locality};
+use weft_model::{Endpoint, EndpointAddress, Health, Locality, TransportChoice};
 
-use crate::cluster::ClusterCx;
 use crate::host::{Host, Member};
 
 /// Ticks for which an unused destination without connections is remembered
@@ -24,16 +23,17 @@ pub(crate) struct Destinations {
 }
 
 impl Destinations {
-    /// The member for a destination.
+    /// The member for a destination; `transport` says how to speak to a new one.
     pub(crate) fn member(
         &self,
         address: SocketAddr,
-        config: &Cluster,
-        cluster: &ClusterCx,
+        now: u32,
+        transport: impl FnOnce() -> TransportChoice,
     ) -> Rc<Member> {
         let mut members = self.members.borrow_mut();
-        let member = members.entry(address).or_insert_with(|| Rc::new(new_member(address, config)));
-        member.host.last_used.set(cluster.worker.now());
+        let member =
+            members.entry(address).or_insert_with(|| Rc::new(new_member(address, transport())));
+        member.host.last_used.set(now);
         Rc::clone(member)
     }
 
@@ -52,9 +52,7 @@ impl Destinations {
     }
 }
 
-fn new_member(address: SocketAddr, config: &Cluster) -> Member {
-    let socket_labels = BTreeMap::new();
-    let transport = config.choose_socket(&socket_labels);
+fn new_member(address: SocketAddr, transport: TransportChoice) -> Member {
     let address = EndpointAddress::Socket(address);
     let endpoint = Endpoint {
         address: address.clone(),
@@ -62,10 +60,37 @@ fn new_member(address: SocketAddr, config: &Cluster) -> Member {
         weight: 1,
         health: Health::Healthy,
         locality: Arc::new(Locality::default()),
-        socket_labels,
+        socket_labels: BTreeMap::new(),
         hash_key: None,
         transport,
     };
     let host = Rc::new(Host::new(address, transport));
     Member { endpoint: Arc::new(endpoint), host }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn destinations_are_forgotten_when_nobody_goes_there_any_more() {
+        let destinations = Destinations::default();
+        let go = |port, now| {
+            let address = SocketAddr::from(([10, 0, 0, 1], port));
+            destinations.member(address, now, TransportChoice::default)
+        };
+        let first = go(1, 0);
+        assert!(Rc::ptr_eq(&first, &go(1, 0)));
+        for port in 2..1000 {
+            go(port, 0);
+        }
+        let busy = go(1000, 0);
+        busy.host.active.set(1);
+        go(1, 3);
+        destinations.sweep(6);
+        assert_eq!(destinations.members.borrow().len(), 2, "the used one and the busy one");
+        busy.host.active.set(0);
+        destinations.sweep(9);
+        assert_eq!(destinations.members.borrow().len(), 0);
+    }
 }

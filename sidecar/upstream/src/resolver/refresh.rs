@@ -139,8 +139,11 @@ impl Refresh {
 
 /// What a name stood for under earlier settings, in case that it can't be resolved now.
 fn remembered(host: &DnsHost, endpoints: &EndpointSet) -> Answer {
+    let hostname = hostname(host);
     let of_host = endpoints.iter().filter_map(|known| match known.address {
-        EndpointAddress::Socket(address) if *known.as_ref() == endpoint(host, address) => {
+        EndpointAddress::Socket(address)
+            if hostname.is_some() && known.hostname == hostname && address.port() == host.port =>
+        {
             Some(address.ip())
         }
         _ => None,
@@ -148,12 +151,16 @@ fn remembered(host: &DnsHost, endpoints: &EndpointSet) -> Answer {
     Answer { addresses: of_host.collect(), ttl: None }
 }
 
+fn hostname(host: &DnsHost) -> Option<Arc<str>> {
+    let named = host.name.parse::<IpAddr>().is_err().then(|| Arc::from(host.name.as_str()));
+    host.like.hostname.clone().or(named)
+}
+
 fn endpoint(host: &DnsHost, address: SocketAddr) -> Endpoint {
     let like = &host.like;
-    let named = host.name.parse::<IpAddr>().is_err().then(|| Arc::from(host.name.as_str()));
     Endpoint {
         address: EndpointAddress::Socket(address),
-        hostname: like.hostname.clone().or(named),
+        hostname: hostname(host),
         weight: like.weight,
         health: like.health,
         locality: Arc::clone(&like.locality),

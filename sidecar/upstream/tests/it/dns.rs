@@ -181,3 +181,31 @@ fn a_cluster_that_is_removed_is_not_resolved_any_more() {
         until(|| Arc::strong_count(&handle) == 1).await;
     });
 }
+
+#[test]
+fn addresses_survive_a_change_of_settings_while_the_name_server_fails() {
+    local(async {
+        let zone = Zone::default();
+        zone.lock().unwrap().insert("a.test".into(), vec![Ipv4Addr::new(10, 0, 0, 1)]);
+        let server = name_server(Arc::clone(&zone), 60).await;
+        let discovery = |refresh| {
+            let refresh = Duration::from_millis(refresh);
+            Discovery::StrictDns(DnsSettings { refresh, ..settings(&["a.test."]) })
+        };
+        let handle = cluster(&[], |cluster| cluster.discovery = discovery(5));
+        let publisher = publish(&handle);
+        let _resolver = spawn_resolver_with(publisher.watch(), NameServers::Fixed(vec![server]));
+        until(|| addresses(&handle) == ["10.0.0.1:80"]).await;
+        zone.lock().unwrap().clear();
+        let changed = cluster(&[], |cluster| cluster.discovery = discovery(6));
+        handle.set_config(Arc::clone(&changed.config()));
+        let mut snapshot = Snapshot::default();
+        snapshot.clusters.insert(Arc::clone(handle.name()), Arc::clone(&handle));
+        publisher.publish(snapshot);
+        for _ in 0..2 {
+            zone.lock().unwrap().clear();
+            until(|| zone.lock().unwrap().contains_key("refused")).await;
+        }
+        assert_eq!(addresses(&handle), ["10.0.0.1:80"]);
+    });
+}

@@ -75,6 +75,24 @@ fn a_full_connection_is_joined_by_another_one() {
 }
 
 #[test]
+fn the_upstreams_limit_of_streams_is_learned() {
+    local(async {
+        let server = Server::http2(1).await;
+        let handle = cluster(&[server.address], |c| c.protocol = ProtocolChoice::Http2);
+        let (_worker, cluster) = worker(&handle);
+        for _ in 0..2 {
+            assert_eq!(fetch(&cluster, "/").await.1, "0");
+        }
+        let opener = async {
+            until(|| server.arrived.get() == 4).await;
+            server.gate.notify_waiters();
+        };
+        let (a, b, ()) = tokio::join!(fetch(&cluster, "/wait"), fetch(&cluster, "/wait"), opener);
+        assert_eq!([a.1, b.1], ["0", "1"]);
+    });
+}
+
+#[test]
 fn after_goaway_requests_go_over_a_new_connection() {
     local(async {
         let server = Server::http2(100).await;

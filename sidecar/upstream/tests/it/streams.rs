@@ -1,13 +1,14 @@
 //! Connections of their own, and connections that fail.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, UnixListener};
 use weft_model::{CircuitBreakers, EndpointAddress, Thresholds};
 use weft_upstream::{Limit, PickContext, UpstreamError};
 
-use crate::support::{cluster, get, local, worker};
+use crate::support::{cluster, endpoint_set, get, local, worker};
 
 #[test]
 fn a_stream_carries_bytes_and_counts_as_a_connection() {
@@ -31,6 +32,29 @@ fn a_stream_carries_bytes_and_counts_as_a_connection() {
         let stats = handle.stats();
         assert_eq!((stats.cx_active.value(), stats.cx_tx_bytes.value()), (0, 4));
         assert!(cluster.connect_tcp(&picked).await.is_ok());
+    });
+}
+
+#[test]
+fn an_endpoint_can_be_a_unix_domain_socket() {
+    local(async {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("socket");
+        let listener = UnixListener::bind(&path).unwrap();
+        let handle = cluster(&[], |_| {});
+        let mut endpoints = endpoint_set(&["0.0.0.0:0".parse().unwrap()]);
+        let endpoint = Arc::get_mut(&mut endpoints.priorities[0].endpoints[0]).unwrap();
+        endpoint.address = EndpointAddress::Pipe(path);
+        handle.set_endpoints(Arc::new(endpoints));
+        let (_worker, cluster) = worker(&handle);
+        let picked = cluster.pick(&PickContext::default()).unwrap();
+        assert_eq!(picked.address(), None);
+        let (answer, ()) = tokio::join!(cluster.send(&picked, get("/")), async {
+            let mut peer = listener.accept().await.unwrap().0;
+            assert!(peer.read(&mut [0; 1024]).await.unwrap() > 0);
+            peer.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.unwrap();
+        });
+        assert_eq!(answer.unwrap().response.status(), 204);
     });
 }
 
