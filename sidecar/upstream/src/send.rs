@@ -20,7 +20,7 @@ use crate::{RequestBody, request};
 /// A response's head, its body, and the connection that it came over.
 #[derive(Debug)]
 pub struct UpstreamResponse {
-    /// The response. For `101` the connection is `hyper::upgrade::on` it; see [`crate::upgraded`].
+    /// The response. For `101`, `hyper::upgrade::on` gives the connection.
     pub response: Response<UpstreamBody>,
     /// Our address; none on a Unix domain socket.
     pub local: Option<SocketAddr>,
