@@ -46,8 +46,7 @@ pub(super) fn manager(
         return Err(FieldError::missing("stat_prefix"));
     }
     refuse(config)?;
-    let common = config.common_http_protocol_options.unwrap_or_default();
-    let within_common = |value: Result<_, FieldError>| value.within("common_http_protocol_options");
+    let common = common(config).within("common_http_protocol_options")?;
     let max_kib = config.max_request_headers_kb.as_ref().map_or(MAX_HEADERS_KIB, |kib| kib.value);
     Ok(HttpConnectionManager {
         codec: codec(config.codec_type)?,
@@ -74,7 +73,7 @@ pub(super) fn manager(
         normalize_path: flag(config.normalize_path.as_ref()),
         merge_slashes: config.merge_slashes,
         escaped_slashes: escaped_slashes(config.path_with_escaped_slashes_action),
-        underscores: underscores(common.headers_with_underscores_action),
+        underscores: common.underscores,
         strip_host_port: config.strip_matching_host_port
             || matches!(config.strip_port_mode, Some(StripPortMode::StripAnyHostPort(true))),
         upgrades: upgrades(config)?,
@@ -90,23 +89,11 @@ pub(super) fn manager(
             "request_headers_timeout",
             None,
         )?,
-        idle_timeout: within_common(limit(
-            common.idle_timeout.as_ref(),
-            "idle_timeout",
-            Some(IDLE),
-        ))?,
-        max_connection_duration: within_common(limit(
-            common.max_connection_duration.as_ref(),
-            "max_connection_duration",
-            None,
-        ))?,
-        max_stream_duration: within_common(limit(
-            common.max_stream_duration.as_ref(),
-            "max_stream_duration",
-            None,
-        ))?,
-        max_requests_per_connection: nonzero(common.max_requests_per_connection.map(|n| n.value)),
-        max_headers: common.max_headers_count.map_or(MAX_HEADERS, |count| count.value),
+        idle_timeout: common.idle_timeout,
+        max_connection_duration: common.max_connection_duration,
+        max_stream_duration: common.max_stream_duration,
+        max_requests_per_connection: common.max_requests,
+        max_headers: common.max_headers,
         max_header_bytes: max_kib.saturating_mul(1024),
         drain_timeout: opt_duration(config.drain_timeout.as_ref(), "drain_timeout")?
             .unwrap_or(DRAIN),
@@ -139,8 +126,29 @@ fn refuse(config: &PbManager) -> Result<(), FieldError> {
     }
 }
 
-fn nonzero(value: Option<u32>) -> Option<u32> {
-    value.filter(|value| *value > 0)
+/// `common_http_protocol_options`
+struct Common {
+    idle_timeout: Option<Duration>,
+    max_connection_duration: Option<Duration>,
+    max_stream_duration: Option<Duration>,
+    max_requests: Option<u32>,
+    max_headers: u32,
+    underscores: Underscores,
+}
+
+fn common(config: &PbManager) -> Result<Common, FieldError> {
+    let common = config.common_http_protocol_options.unwrap_or_default();
+    let connection = common.max_connection_duration.as_ref();
+    let stream = common.max_stream_duration.as_ref();
+    let requests = common.max_requests_per_connection.map(|requests| requests.value);
+    Ok(Common {
+        idle_timeout: limit(common.idle_timeout.as_ref(), "idle_timeout", Some(IDLE))?,
+        max_connection_duration: limit(connection, "max_connection_duration", None)?,
+        max_stream_duration: limit(stream, "max_stream_duration", None)?,
+        max_requests: requests.filter(|requests| *requests > 0),
+        max_headers: common.max_headers_count.map_or(MAX_HEADERS, |count| count.value),
+        underscores: underscores(common.headers_with_underscores_action),
+    })
 }
 
 fn codec(value: i32) -> Result<Codec, FieldError> {

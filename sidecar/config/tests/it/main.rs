@@ -1,4 +1,9 @@
 //! Whole resources in, snapshots and rejections out.
 
 mod bootstrap;
+mod fields;
+mod fuzz;
+mod istio;
+mod secrets;
 mod support;
+mod warming;
