@@ -78,6 +78,17 @@ pub async fn serve(listener: TcpListener, state: Arc<dyn AdminState>) -> io::Res
     axum::serve(listener, router(state)).await
 }
 
+/// As [`serve`], at a Unix socket.
+///
+/// # Errors
+/// The listener failed.
+pub async fn serve_unix(
+    listener: tokio::net::UnixListener,
+    state: Arc<dyn AdminState>,
+) -> io::Result<()> {
+    axum::serve(listener, router(state)).await
+}
+
 fn command(method: MethodRouter<Arc<dyn AdminState>>) -> MethodRouter<Arc<dyn AdminState>> {
     method.fallback(|| async {
         (StatusCode::METHOD_NOT_ALLOWED, "Method GET not allowed, POST required.")

@@ -30,7 +30,7 @@ pub(crate) use listener::{listener, name_of as listener_name};
 pub(crate) use route::routes;
 pub(crate) use secret::{SecretSources, SecretValue, secret};
 pub(crate) use source::{Source, fetch};
-pub(crate) use tls::{SecretKey, TlsPlan};
+pub(crate) use tls::{Held, SecretKey, TlsPlan};
 
 /// What the compilation of one resource reads and leaves behind.
 pub(crate) struct Cx<'a> {

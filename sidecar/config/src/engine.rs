@@ -4,6 +4,7 @@
 //! goes on serving. One that compiles but has to wait for others (routes, endpoints, secrets) is
 //! kept warming beside the version that serves.
 
+mod certificates;
 mod clusters;
 mod dump;
 mod endpoints;
@@ -32,6 +33,7 @@ use listeners::LoadedListener;
 use routes::Table;
 use secrets::Secrets;
 
+pub use certificates::ShownCertificates;
 pub use secrets::AgentCertificates;
 pub use shared::SharedEngine;
 

@@ -12,7 +12,8 @@ pub use bootstrap::{
     AdminSettings, AdsSettings, AdsVariant, BootstrapConfig, BootstrapError,
     CertificateAgentSettings, StaticResource,
 };
-pub use engine::{AgentCertificates, Engine, Readiness, SharedEngine};
+pub use engine::{AgentCertificates, Engine, Readiness, SharedEngine, ShownCertificates};
+pub use weft_xds_proto::forget_descriptors;
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

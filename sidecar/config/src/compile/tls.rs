@@ -20,7 +20,7 @@ use weft_xds_proto::pb::envoy::extensions::transport_sockets::tls::v3::{
 use weft_xds_proto::pb::envoy::service::discovery::v3::DiscoveryResponse;
 use weft_xds_proto::pb::google::protobuf::Any;
 
-pub(crate) use plan::{SecretKey, TlsPlan};
+pub(crate) use plan::{Held, SecretKey, TlsPlan};
 use plan::{Side, Validation, Wanted};
 
 use super::secret::{self, SecretValue, certificate, read, validation};

@@ -55,6 +55,11 @@ impl Secrets {
         .collect()
     }
 
+    /// What a secret holds.
+    pub(super) fn value(&self, key: &SecretKey) -> Option<&SecretValue> {
+        self.values.get(key)
+    }
+
     /// Whether anybody uses a secret of the control plane.
     fn is_used(&self, key: &SecretKey) -> bool {
         self.users.get(key).is_some_and(|users| users.iter().any(|user| user.strong_count() > 0))

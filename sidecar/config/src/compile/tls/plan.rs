@@ -6,7 +6,8 @@ use std::time::Duration;
 use weft_filters::config::FieldError;
 use weft_model::Slot;
 use weft_tls::{
-    CertifiedChain, ClientTls, ClientTlsSpec, ServerTls, ServerTlsSpec, SpecError, ValidationSpec,
+    CertifiedChain, ClientTls, ClientTlsSpec, ServerTls, ServerTlsSpec, SpecError, TrustBundle,
+    ValidationSpec,
 };
 
 use crate::compile::secret::{SecretValue, merged};
@@ -62,6 +63,15 @@ pub(crate) struct TlsPlan {
     pub(super) timeout: Option<Duration>,
 }
 
+/// What a configuration holds at the moment, and the name that it goes by.
+pub(crate) enum Held {
+    Chain(String, CertifiedChain),
+    Roots(String, TrustBundle),
+}
+
+/// The name of what stands in the configuration itself.
+const INLINE: &str = "inline";
+
 /// Finds a secret.
 pub(crate) type Lookup<'a> = dyn Fn(&SecretKey) -> Option<SecretValue> + 'a;
 
@@ -74,6 +84,29 @@ impl TlsPlan {
         });
         let validation = self.validation.as_ref().and_then(|validation| validation.secret.as_ref());
         certificates.chain(validation)
+    }
+
+    /// The certificates and roots that are there.
+    pub(crate) fn held(&self, lookup: &Lookup<'_>) -> Vec<Held> {
+        let mut held = Vec::new();
+        for wanted in &self.certificates {
+            match wanted {
+                Wanted::Here(chain) => held.push(Held::Chain(INLINE.to_owned(), chain.clone())),
+                Wanted::Named(key) => {
+                    if let Some(SecretValue::Certificate(chain)) = lookup(key) {
+                        held.push(Held::Chain(key.name().to_owned(), chain));
+                    }
+                }
+            }
+        }
+        let Some(Validation { own, secret }) = &self.validation else { return held };
+        held.extend(own.roots.clone().map(|roots| Held::Roots(INLINE.to_owned(), roots)));
+        if let Some(key) = secret
+            && let Some(SecretValue::Validation(spec)) = lookup(key)
+        {
+            held.extend(spec.roots.map(|roots| Held::Roots(key.name().to_owned(), roots)));
+        }
+        held
     }
 
     /// How long its secrets are waited for; `None`: for ever.
