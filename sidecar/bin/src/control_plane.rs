@@ -2,55 +2,78 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use anyhow::{Result, bail};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use http::Uri;
 use tokio::net::{TcpStream, UnixStream};
-use tonic::metadata::{AsciiMetadataValue, MetadataMap};
-use weft_model::{ClusterHandle, Discovery, Endpoint, EndpointAddress, UpstreamSocket};
+use tonic::metadata::{AsciiMetadataKey, AsciiMetadataValue, MetadataMap};
+use weft_config::AdsSettings;
+use weft_model::{
+    ClusterHandle, Discovery, Endpoint, EndpointAddress, SnapshotWatch, UpstreamSocket,
+};
 use weft_xds_client::{BoxedIo, Transport, TransportError};
 
 /// Connects to the endpoints of a cluster in turn.
 pub(crate) struct ClusterTransport {
-    cluster: Arc<ClusterHandle>,
+    snapshot: SnapshotWatch,
+    settings: AdsSettings,
     authority: Uri,
     /// Read anew for each stream: tokens are renewed on disk.
     token_file: Option<PathBuf>,
-    next: std::sync::atomic::AtomicUsize,
+    next: AtomicUsize,
 }
 
 impl ClusterTransport {
-    /// A transport through `cluster`, which has to be known without a control plane.
-    ///
-    /// # Errors
-    /// The cluster's endpoints come from the control plane itself.
-    pub(crate) fn new(cluster: Arc<ClusterHandle>, authority: Option<&str>, token_file: Option<PathBuf>) -> Result<Self> {
-        let name = Arc::clone(cluster.name());
-        if matches!(cluster.config().discovery, Discovery::Eds(_) | Discovery::OriginalDst { .. }) {
-            bail!("cluster {name:?} leads to the control plane: its type must be STATIC, STRICT_DNS or LOGICAL_DNS");
-        }
-        let host = authority.map_or_else(|| host_of(&cluster), str::to_owned);
-        let uri = Uri::builder().scheme("http").authority(host.as_str()).path_and_query("/");
-        let Ok(authority) = uri.build() else { bail!("cluster {name:?}: {host:?} is not an authority") };
-        Ok(Self { cluster, authority, token_file, next: std::sync::atomic::AtomicUsize::new(0) })
+    /// A transport through the cluster that `settings` names.
+    pub(crate) fn new(
+        snapshot: SnapshotWatch,
+        settings: AdsSettings,
+        token_file: Option<PathBuf>,
+    ) -> Self {
+        let named = settings.authority.clone().and_then(|authority| uri(&authority));
+        let host = || {
+            let snapshot = snapshot.borrow();
+            snapshot
+                .clusters
+                .get(settings.cluster.as_str())
+                .and_then(|cluster| uri(&host_of(cluster)))
+        };
+        let authority = named.or_else(host).or_else(|| uri(&settings.cluster)).unwrap_or_default();
+        Self { snapshot, settings, authority, token_file, next: AtomicUsize::new(0) }
     }
 
-    fn endpoint(&self) -> Result<Arc<Endpoint>, TransportError> {
-        let endpoints = self.cluster.endpoints();
+    /// Waits until the cluster is warm: its own certificates may still be on their way.
+    async fn cluster(&self) -> Result<Arc<ClusterHandle>, TransportError> {
+        let name = self.settings.cluster.as_str();
+        let mut snapshot = self.snapshot.clone();
+        let warm = snapshot.wait_for(|snapshot| snapshot.clusters.contains_key(name)).await;
+        let found = warm.ok().and_then(|snapshot| snapshot.clusters.get(name).cloned());
+        found.ok_or_else(|| self.unreachable("the proxy is ending"))
+    }
+
+    fn unreachable(&self, why: &'static str) -> TransportError {
+        TransportError::Connect {
+            target: format!("cluster {}", self.settings.cluster),
+            source: std::io::Error::other(why),
+        }
+    }
+
+    fn endpoint(&self, cluster: &ClusterHandle) -> Result<Arc<Endpoint>, TransportError> {
+        let endpoints = cluster.endpoints();
         let all: Vec<_> = endpoints.iter().collect();
-        let turn = self.next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let turn = self.next.fetch_add(1, Ordering::Relaxed);
         let chosen = all.get(turn.checked_rem(all.len()).unwrap_or(0));
-        chosen.map(|endpoint| Arc::clone(endpoint)).ok_or_else(|| TransportError::Connect {
-            target: format!("cluster {}", self.cluster.name()),
-            source: std::io::Error::other("it has no endpoint yet"),
-        })
+        chosen
+            .map(|endpoint| Arc::clone(endpoint))
+            .ok_or_else(|| self.unreachable("it has no endpoint yet"))
     }
 
     async fn open(&self) -> Result<BoxedIo, TransportError> {
-        let endpoint = self.endpoint()?;
-        let target = format!("cluster {} at {}", self.cluster.name(), Shown(&endpoint.address));
+        let cluster = self.cluster().await?;
+        let endpoint = self.endpoint(&cluster)?;
+        let target = format!("cluster {} at {}", cluster.name(), Shown(&endpoint.address));
         let failed = |source| TransportError::Connect { target: target.clone(), source };
         let io: BoxedIo = match &endpoint.address {
             EndpointAddress::Socket(address) => {
@@ -58,18 +81,28 @@ impl ClusterTransport {
                 stream.set_nodelay(true).map_err(failed)?;
                 Box::new(stream)
             }
-            EndpointAddress::Pipe(path) => Box::new(UnixStream::connect(path).await.map_err(failed)?),
-        };
-        let config = self.cluster.config();
-        match config.socket(endpoint.transport) {
-            UpstreamSocket::Raw => Ok(io),
-            UpstreamSocket::Tls(slot) => {
-                let refused = |reason: String| TransportError::Tls { target: target.clone(), reason };
-                let tls = slot.get().ok_or_else(|| refused("its secrets are not there".to_owned()))?;
-                let stream = tls.connect(io, None, None).await.map_err(|error| refused(error.to_string()))?;
-                Ok(Box::new(stream))
+            EndpointAddress::Pipe(path) => {
+                Box::new(UnixStream::connect(path).await.map_err(failed)?)
             }
-        }
+        };
+        let tls = match cluster.config().socket(endpoint.transport) {
+            UpstreamSocket::Raw => return Ok(io),
+            UpstreamSocket::Tls(slot) => slot.get(),
+        };
+        let refused = |reason: String| TransportError::Tls { target: target.clone(), reason };
+        let tls = tls.ok_or_else(|| refused("its secrets are not there".to_owned()))?;
+        let stream = tls.connect(io, None, None).await;
+        Ok(Box::new(stream.map_err(|error| refused(error.to_string()))?))
+    }
+
+    fn credentials(&self, metadata: &mut MetadataMap) -> Result<(), TransportError> {
+        let Some(path) = &self.token_file else { return Ok(()) };
+        // A workload that has a certificate needs no token: one that is gone is not an error.
+        let Ok(token) = std::fs::read_to_string(path) else { return Ok(()) };
+        let value: Result<AsciiMetadataValue, _> = format!("Bearer {}", token.trim()).parse();
+        let wrong = || TransportError::Credentials(format!("{}: not a token", path.display()));
+        metadata.insert("authorization", value.map_err(|_| wrong())?);
+        Ok(())
     }
 }
 
@@ -84,22 +117,25 @@ impl Transport for ClusterTransport {
 
     fn metadata(&self) -> Result<MetadataMap, TransportError> {
         let mut metadata = MetadataMap::new();
-        let Some(path) = &self.token_file else { return Ok(metadata) };
-        // A workload that has a certificate needs no token: one that is gone is not an error.
-        let Ok(token) = std::fs::read_to_string(path) else { return Ok(metadata) };
-        let value: Result<AsciiMetadataValue, _> = format!("Bearer {}", token.trim()).parse();
-        let value = value.map_err(|_| {
-            TransportError::Credentials(format!("{}: not a token", path.display()))
-        })?;
-        metadata.insert("authorization", value);
+        for (name, value) in &self.settings.metadata {
+            let key = AsciiMetadataKey::from_bytes(name.as_bytes());
+            let wrong =
+                || TransportError::Credentials(format!("initial_metadata {name:?}: not a header"));
+            let value: AsciiMetadataValue = value.parse().map_err(|_| wrong())?;
+            metadata.insert(key.map_err(|_| wrong())?, value);
+        }
+        self.credentials(&mut metadata)?;
         Ok(metadata)
     }
 }
 
+fn uri(authority: &str) -> Option<Uri> {
+    Uri::builder().scheme("http").authority(authority).path_and_query("/").build().ok()
+}
+
 /// The host name of the first endpoint, or its address.
 fn host_of(cluster: &ClusterHandle) -> String {
-    let config = cluster.config();
-    if let Discovery::StrictDns(dns) | Discovery::LogicalDns(dns) = &config.discovery
+    if let Discovery::StrictDns(dns) | Discovery::LogicalDns(dns) = &cluster.config().discovery
         && let Some(host) = dns.hosts.first()
     {
         return format!("{}:{}", host.name, host.port);
@@ -107,7 +143,7 @@ fn host_of(cluster: &ClusterHandle) -> String {
     let endpoints = cluster.endpoints();
     match endpoints.iter().next().map(|endpoint| &endpoint.address) {
         Some(EndpointAddress::Socket(address)) => address.to_string(),
-        Some(EndpointAddress::Pipe(_)) | None => cluster.name().to_string(),
+        Some(EndpointAddress::Pipe(_)) | None => "localhost".to_owned(),
     }
 }
 

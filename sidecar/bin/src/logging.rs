@@ -16,7 +16,11 @@ pub(crate) struct Logging(reload::Handle<EnvFilter, Registry>);
 pub(crate) fn start(level: &str) -> Result<Logging> {
     let (filter, handle) = reload::Layer::new(filter(level)?);
     let lines = fmt::layer().with_writer(std::io::stderr).with_ansi(false);
-    tracing_subscriber::registry().with(filter).with(lines).try_init().context("starting the log")?;
+    tracing_subscriber::registry()
+        .with(filter)
+        .with(lines)
+        .try_init()
+        .context("starting the log")?;
     Ok(Logging(handle))
 }
 

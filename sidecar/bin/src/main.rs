@@ -7,6 +7,8 @@ mod logging;
 mod proxy;
 mod readiness;
 mod shutdown;
+mod sockets;
+mod state;
 mod worker;
 
 use std::process::ExitCode;
