@@ -35,6 +35,8 @@ pub(crate) struct Stream {
     until_response: Option<Duration>,
     /// Bytes of the response's body.
     pub(crate) sent: u64,
+    /// Whether the client left before it could be answered.
+    pub(crate) abandoned: bool,
     /// Whether the response went out whole.
     pub(crate) complete: bool,
 }
@@ -93,6 +95,7 @@ impl Stream {
             status: 0,
             until_response: None,
             sent: 0,
+            abandoned: false,
             complete: false,
         })
     }
@@ -112,7 +115,9 @@ impl Stream {
 
     /// Keeps the response's head for the access log.
     pub(crate) fn log_response(&mut self, status: u16, headers: &HeaderMap) {
-        self.status = status;
+        if !self.abandoned {
+            self.status = status;
+        }
         if let Some(logged) = &mut self.logged {
             logged.response.clone_from(headers);
         }
@@ -251,7 +256,9 @@ impl Drop for Stream {
     fn drop(&mut self) {
         let stats = &self.connection.manager.stats;
         stats.rq_active.dec();
-        if !self.complete && self.cx.flags.is_empty() {
+        if self.abandoned {
+            stats.rq_rx_reset.inc();
+        } else if !self.complete && self.cx.flags.is_empty() {
             // Nobody on our side ended it: the client did.
             match self.cx.protocol {
                 Protocol::Http2 => self.cx.flags.set(ResponseFlag::DownstreamRemoteReset),

@@ -44,6 +44,7 @@ impl Failure {
     /// Gives up: marks the stream and makes the reply.
     pub(super) fn into_reply(self, stream: &mut Stream) -> LocalReply {
         stream.cx.flags.set(self.flag());
+        stream.abandoned = matches!(self, Self::Upstream(UpstreamError::RequestBody));
         let retried = stream.cx.attempts > 1;
         let (status, body) = match &self {
             Self::Upstream(UpstreamError::NoHealthyUpstream) => {

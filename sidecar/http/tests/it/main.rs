@@ -3,6 +3,18 @@
 #![allow(clippy::unwrap_used, reason = "a test that finds something missing has failed")]
 
 mod basics;
+mod bodies;
+mod checks;
 mod client;
+mod drain;
+mod headers;
+mod logs;
+mod replies;
+mod retries;
 mod server;
+mod streams;
+mod tcp;
+mod timeouts;
+mod tls;
+mod upgrades;
 mod world;

@@ -1,6 +1,5 @@
 //! One worker with one listener, and the resources that it serves.
 
-use std::cell::RefCell;
 use std::collections::HashMap;
 use std::future::Future;
 use std::net::SocketAddr;
@@ -141,10 +140,9 @@ pub(crate) struct World {
     pub(crate) drain: Drain,
     pub(crate) stats: HttpStats,
     pub(crate) listener: ListenerStats,
-    pub(crate) registry: Registry,
-    pub(crate) worker: Rc<WorkerCx>,
     pub(crate) clusters: HashMap<String, Arc<ClusterHandle>>,
-    pub(crate) publisher: SnapshotPublisher,
+    /// As long as it is there, the listeners are.
+    _publisher: SnapshotPublisher,
 }
 
 impl World {
@@ -187,10 +185,8 @@ impl World {
             drain,
             stats,
             listener: listener_stats,
-            registry,
-            worker,
             clusters: handles,
-            publisher,
+            _publisher: publisher,
         }
     }
 }
@@ -213,9 +209,6 @@ async fn run(publisher: &SnapshotPublisher, drain: &Drain, worker: &Rc<WorkerCx>
     spawn_local(ListenerSet::new(options, serve).run(|_| {}));
     bound.recv().await.unwrap()
 }
-
-/// Keeps what a callback gave.
-pub(crate) type Shared<T> = Rc<RefCell<T>>;
 
 pub(crate) fn endpoints(addresses: &[SocketAddr]) -> EndpointSet {
     let endpoint = |address: &SocketAddr| {
