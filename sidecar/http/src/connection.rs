@@ -152,7 +152,7 @@ async fn serve_stream(
     let io = TokioIo::new(stream);
     let service = {
         let connection = Rc::clone(connection);
-        service_fn(move |request| manager::handle(Rc::clone(&connection), request))
+        service_fn(move |request| manager::handle(&connection, request))
     };
     let stats = &connection.manager.stats;
     let result = match speaks {

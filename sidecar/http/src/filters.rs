@@ -1,6 +1,5 @@
 //! The filter loop: down in the order of the configuration, up in reverse.
 
-use http::request::Parts as RequestHead;
 use http::response::Parts as ResponseHead;
 use weft_filter_api::{Flow, LocalReply, RouteFilterConfig};
 use weft_model::{HttpFilterEntry, Route};
@@ -15,7 +14,6 @@ pub(crate) struct Reached(usize);
 pub(crate) async fn down(
     entries: &[HttpFilterEntry],
     stream: &mut Stream,
-    head: &mut RequestHead,
     route: Option<&Route>,
     reached: &mut Reached,
 ) -> Option<LocalReply> {
@@ -24,7 +22,8 @@ pub(crate) async fn down(
         if !entry.filter.sees_requests() || !runs(entry, route) {
             continue;
         }
-        let reply = match entry.filter.request(&mut stream.cx, head, config(entry, route)) {
+        let config = config(entry, route);
+        let reply = match entry.filter.request(&mut stream.cx, &mut stream.head, config) {
             Flow::Continue => None,
             Flow::Reply(reply) => Some(reply),
             Flow::Await(waiting) => waiting.await,

@@ -13,7 +13,6 @@ mod tries;
 
 use http::request::Parts as RequestHead;
 use http::{HeaderMap, StatusCode};
-use hyper::body::Incoming;
 use weft_filter_api::LocalReply;
 use weft_model::Forward;
 use weft_telemetry::ResponseFlag;
@@ -29,49 +28,43 @@ pub(crate) use prepare::rewritten_path;
 pub(crate) use timeouts::Limits;
 
 /// Sends a request where its route says, and gives the upstream's answer or one of our own.
-pub(crate) async fn forward(
-    plan: &Plan<'_>,
-    action: &Forward,
-    stream: &mut Stream,
-    mut head: RequestHead,
-    body: Incoming,
-) -> Answer {
+pub(crate) async fn forward(plan: &Plan<'_>, action: &Forward, stream: &mut Stream) -> Answer {
     let grpc = plan.kind.grpc;
-    if let Some(refusal) = refuse_upgrade(plan, action, &head) {
-        stream.log_request(&head);
+    if let Some(refusal) = refuse_upgrade(plan, action, &stream.head) {
+        stream.log_request();
         return local(stream, refusal, grpc);
     }
-    let Some(target) = choose::target(plan, action, &head) else {
-        stream.log_request(&head);
-        plan.connection.manager.stats.no_cluster.inc();
+    let Some(target) = choose::target(plan, action, &stream.head) else {
+        stream.log_request();
+        stream.connection.manager.stats.no_cluster.inc();
         stream.cx.flags.set(ResponseFlag::NoClusterFound);
         let reply = LocalReply::text(action.cluster_not_found, "", "cluster_not_found");
         return local(stream, reply, grpc);
     };
     stream.cx.cluster = Some(target.cluster.handle().name().clone());
-    let limits = timeouts::limits(plan, action, stream, &mut head);
-    prepare::request(plan, action, &target, stream, &mut head);
+    let limits = timeouts::limits(plan, action, stream);
+    prepare::request(plan, action, &target, stream);
     if let Some(expected) = limits.response {
-        timeouts::announce(&mut head.headers, expected);
+        timeouts::announce(&mut stream.head.headers, expected);
     }
-    stream.log_request(&head);
+    stream.log_request();
     let kept = if plan.response_reads_request(target.response_changes()) {
-        head.headers.clone()
+        stream.head.headers.clone()
     } else {
         HeaderMap::new()
     };
-    let source = RequestSource::new(body, action.retry.is_some(), target.buffer_limit, stream);
+    let source = RequestSource::new(action.retry.is_some(), target.buffer_limit, stream);
     stream.begin_exchange(limits);
     if !action.mirrors.is_empty() {
-        mirror::start(plan, action, &head, &source);
+        mirror::start(plan, action, &stream.head, &source);
     }
     let tries = Tries { plan, action, target: &target };
-    match tries.run(stream, head, &source).await {
+    match tries.run(stream, &source).await {
         Ok(mut answer) => {
             answer_came(plan, &target, stream, &mut answer, &kept);
             answer
         }
-        Err(reply) => local(stream, reply, grpc),
+        Err(reply) => local(stream, *reply, grpc),
     }
 }
 

@@ -6,7 +6,7 @@ mod origin;
 mod path;
 mod request_id;
 
-use http::header::{CONNECTION, HOST, TE, TRANSFER_ENCODING, UPGRADE};
+use http::header::{CONNECTION, EXPECT, HOST, TE, TRANSFER_ENCODING, UPGRADE};
 use http::request::Parts as RequestHead;
 use http::uri::{Authority, PathAndQuery};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version};
@@ -14,11 +14,13 @@ use weft_filter_api::LocalReply;
 use weft_model::{HttpConnectionManager, Underscores};
 use weft_telemetry::ResponseFlag;
 
-use crate::connection::HttpConnection;
 use crate::names;
 use crate::stream::Stream;
 
 pub(crate) use origin::is_https;
+
+/// How many headers are usually added to a request.
+const ADDED_HEADERS: usize = 4;
 
 /// What was found out about a request besides what its head says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -33,22 +35,25 @@ pub(crate) struct Kind {
 ///
 /// # Errors
 /// The reply, where the request is refused or redirected.
-pub(crate) fn accept(
-    connection: &HttpConnection,
-    stream: &mut Stream,
-    head: &mut RequestHead,
-) -> Result<Kind, Box<LocalReply>> {
+pub(crate) fn accept(stream: &mut Stream) -> Result<Kind, Box<LocalReply>> {
+    let connection = &*stream.connection;
     let manager = &*connection.manager;
+    let head = &mut stream.head;
     let kind = Kind { upgrade: is_upgrade(head), grpc: is_grpc(&head.headers) };
     if let Err(refusal) = check(manager, head) {
         stream.cx.flags.set(ResponseFlag::DownstreamProtocolError);
         return Err(refusal);
     }
+    // Room for what is added below and on the way upstream, made once.
+    head.headers.reserve(ADDED_HEADERS);
     strip_hop_by_hop(&mut head.headers, kind.upgrade);
+    if !manager.proxy_100_continue {
+        head.headers.remove(EXPECT);
+    }
     if manager.strip_host_port {
         strip_port(head);
     }
-    origin::trace(connection, stream, &mut head.headers);
+    origin::trace(connection, &mut stream.cx, &mut head.headers);
     path::normalise(manager, head)?;
     client_cert::forward(connection, &mut head.headers);
     if manager.generate_request_id {

@@ -1,6 +1,7 @@
 //! The way of one request through the connection manager.
 
 use std::convert::Infallible;
+use std::future::Future;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -8,10 +9,10 @@ use bytes::Bytes;
 use http::header::{CONNECTION, SERVER, VIA};
 use http::request::Parts as RequestHead;
 use http::response::Parts as ResponseHead;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
-use weft_filter_api::{LocalReply, Protocol};
+use weft_filter_api::LocalReply;
 use weft_model::{HeaderMutations, Route, RouteAction, Routes, ServerHeader, VirtualHost};
 use weft_route::{Outcome, RequestView};
 use weft_telemetry::ResponseFlag;
@@ -61,31 +62,36 @@ enum Choice<'a> {
 }
 
 /// Handles one request; what is returned carries the stream to its end.
-pub(crate) async fn handle(
-    connection: Rc<HttpConnection>,
+///
+/// The request moves to the heap before anything waits, so that the future is small.
+pub(crate) fn handle(
+    connection: &Rc<HttpConnection>,
     request: Request<Incoming>,
-) -> Result<Response<ReplyBody>, Infallible> {
-    let (mut head, body) = request.into_parts();
-    let mut stream = Stream::begin(&connection, protocol(head.version));
-    let is_head = head.method == Method::HEAD;
-    let client = head.extensions.remove::<OnUpgrade>();
+) -> impl Future<Output = Result<Response<ReplyBody>, Infallible>> + use<> {
+    answer(Stream::begin(connection, request))
+}
+
+async fn answer(mut stream: Box<Stream>) -> Result<Response<ReplyBody>, Infallible> {
+    let is_head = stream.head.method == Method::HEAD;
+    let client = stream.head.extensions.remove::<OnUpgrade>();
     let mut switching = false;
     let mut request_id = None;
-    let mut answer = match inbound::accept(&connection, &mut stream, &mut head) {
+    let mut answer = match inbound::accept(&mut stream) {
         Ok(kind) => {
-            if connection.manager.request_id_in_response {
-                request_id = head.headers.get(names::X_REQUEST_ID).cloned();
+            if stream.connection.manager.request_id_in_response {
+                request_id = stream.head.headers.get(names::X_REQUEST_ID).cloned();
             }
-            let answer = run(&connection, &mut stream, head, body, kind).await;
+            let answer = run(&mut stream, kind).await;
             switching = kind.upgrade && answer.head.status == StatusCode::SWITCHING_PROTOCOLS;
             answer
         }
         Err(refusal) => {
-            stream.log_request(&head);
-            local(&mut stream, *refusal, inbound::is_grpc(&head.headers))
+            stream.log_request();
+            let grpc = inbound::is_grpc(&stream.head.headers);
+            local(&mut stream, *refusal, grpc)
         }
     };
-    finish_head(&connection, &mut answer.head, switching);
+    finish_head(&stream.connection, &mut answer.head, switching);
     if let Some(request_id) = request_id {
         answer.head.headers.insert(names::X_REQUEST_ID, request_id);
     }
@@ -102,42 +108,29 @@ pub(crate) async fn handle(
     Ok(Response::from_parts(answer.head, body))
 }
 
-fn protocol(version: Version) -> Protocol {
-    match version {
-        Version::HTTP_2 => Protocol::Http2,
-        Version::HTTP_10 => Protocol::Http10,
-        _ => Protocol::Http11,
-    }
-}
-
 /// Chooses the route, runs the filters, does what the route says, runs the filters backwards.
-async fn run(
-    connection: &Rc<HttpConnection>,
-    stream: &mut Stream,
-    mut head: RequestHead,
-    body: Incoming,
-    kind: Kind,
-) -> Answer {
+async fn run(stream: &mut Stream, kind: Kind) -> Answer {
+    let connection = Rc::clone(&stream.connection);
     let routes = connection.routes();
     let routes = routes.as_deref().map(|routes| &**routes);
     let random = fastrand::u64(..);
-    let mut choice = choose(connection, routes, &head, kind, random);
+    let mut choice = choose(&connection, routes, &stream.head, kind, random);
     stream.cx.route_name = choice.name();
     let entries = &*connection.manager.filters;
     let mut reached = Reached::default();
     let mut refusal = None;
     if !entries.is_empty() {
-        refusal = filters::down(entries, stream, &mut head, choice.route(), &mut reached).await;
+        refusal = filters::down(entries, stream, choice.route(), &mut reached).await;
         if refusal.is_none() && std::mem::take(&mut stream.cx.route_changed) {
-            choice = choose(connection, routes, &head, kind, random);
+            choice = choose(&connection, routes, &stream.head, kind, random);
             stream.cx.route_name = choice.name();
         }
     }
-    let refusal = refusal.or_else(|| choice.refusal(connection, stream, &head));
+    let refusal = refusal.or_else(|| choice.refusal(stream));
     let mut answer = match (refusal, &choice) {
-        (None, Choice::Route(plan)) => act(plan, stream, head, body).await,
+        (None, Choice::Route(plan)) => act(plan, stream).await,
         (refusal, _) => {
-            stream.log_request(&head);
+            stream.log_request();
             let reply = refusal.unwrap_or_else(|| not_found(stream));
             local(stream, reply, kind.grpc)
         }
@@ -194,17 +187,12 @@ impl<'a> Choice<'a> {
     }
 
     /// The reply for a request that has no route.
-    fn refusal(
-        &self,
-        connection: &HttpConnection,
-        stream: &mut Stream,
-        head: &RequestHead,
-    ) -> Option<LocalReply> {
+    fn refusal(&self, stream: &mut Stream) -> Option<LocalReply> {
         match self {
             Self::Route(_) => None,
-            Self::Https => Some(redirect::to_https(head)),
+            Self::Https => Some(redirect::to_https(&stream.head)),
             Self::Nothing => {
-                connection.manager.stats.no_route.inc();
+                stream.connection.manager.stats.no_route.inc();
                 Some(not_found(stream))
             }
         }
@@ -217,26 +205,25 @@ fn not_found(stream: &mut Stream) -> LocalReply {
 }
 
 /// Does what the route says.
-async fn act(plan: &Plan<'_>, stream: &mut Stream, head: RequestHead, body: Incoming) -> Answer {
+async fn act(plan: &Plan<'_>, stream: &mut Stream) -> Answer {
     match &plan.route.action {
-        RouteAction::Forward(action) => forward::forward(plan, action, stream, head, body).await,
+        RouteAction::Forward(action) => forward::forward(plan, action, stream).await,
         RouteAction::Redirect(action) => {
-            stream.log_request(&head);
-            let reply = redirect::redirect(action, &head);
-            direct(plan, stream, &head.headers, reply)
+            let reply = redirect::redirect(action, &stream.head);
+            direct(plan, stream, reply)
         }
         RouteAction::Direct(action) => {
-            stream.log_request(&head);
             let reply = LocalReply::text(action.status, action.body.clone(), "direct_response");
-            direct(plan, stream, &head.headers, reply)
+            direct(plan, stream, reply)
         }
     }
 }
 
 /// A reply that the route asks for; the route's header changes apply to it.
-fn direct(plan: &Plan<'_>, stream: &mut Stream, request: &HeaderMap, reply: LocalReply) -> Answer {
+fn direct(plan: &Plan<'_>, stream: &mut Stream, reply: LocalReply) -> Answer {
+    stream.log_request();
     let mut answer = local(stream, reply, plan.kind.grpc);
-    plan.change_response(stream, &mut answer.head, request, None);
+    plan.change_response(stream, &mut answer.head, &stream.head.headers, None);
     answer
 }
 
@@ -310,5 +297,25 @@ fn finish_head(connection: &HttpConnection, head: &mut ResponseHead, switching: 
     if connection.is_ending() && !switching {
         // HTTP/2 leaves it out: there GOAWAY says it.
         head.headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The size of what an asynchronous function keeps while it waits.
+    fn size_of_future<A, F>(_: impl Fn(A) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn a_request_in_flight_stays_small() {
+        let handling = size_of_future(answer);
+        assert!(handling <= 2400, "handling a request keeps {handling} bytes");
+        let stream = size_of::<Stream>();
+        assert!(stream <= 768, "a stream keeps {stream} bytes");
+        let serving = size_of_future(|(established, worker)| crate::serve(established, worker));
+        assert!(serving <= 2600, "serving a connection keeps {serving} bytes");
     }
 }

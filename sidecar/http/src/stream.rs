@@ -6,7 +6,8 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use http::request::Parts as RequestHead;
-use http::{HeaderMap, Method, Uri};
+use http::{HeaderMap, Method, Request, Uri, Version};
+use hyper::body::Incoming;
 use tokio::time::Instant;
 use weft_filter_api::{Protocol, StreamCx};
 use weft_telemetry::{LogRecord, ResponseFlag};
@@ -21,6 +22,10 @@ use crate::timer::{Expired, StreamTimer};
 #[derive(Debug)]
 pub(crate) struct Stream {
     pub(crate) cx: StreamCx,
+    /// The request's head, until it goes upstream.
+    pub(crate) head: RequestHead,
+    /// The request's body, until it goes upstream.
+    pub(crate) incoming: Option<Incoming>,
     pub(crate) connection: Rc<HttpConnection>,
     pub(crate) timer: StreamTimer,
     /// The request's body, where it has one.
@@ -65,8 +70,10 @@ struct Logged {
 
 impl Stream {
     /// A stream whose request's head has just arrived.
-    pub(crate) fn begin(connection: &Rc<HttpConnection>, protocol: Protocol) -> Box<Self> {
+    pub(crate) fn begin(connection: &Rc<HttpConnection>, request: Request<Incoming>) -> Box<Self> {
         connection.begin_stream();
+        let (head, incoming) = request.into_parts();
+        let protocol = protocol(head.version);
         let cx = StreamCx::new(connection.facts.clone(), protocol);
         let stats = &connection.manager.stats;
         stats.rq_total.inc();
@@ -85,6 +92,8 @@ impl Stream {
         timer.limit_duration(limit(manager.max_stream_duration));
         Box::new(Self {
             cx,
+            head,
+            incoming: Some(incoming),
             connection: Rc::clone(connection),
             timer,
             progress: None,
@@ -101,7 +110,8 @@ impl Stream {
     }
 
     /// Keeps the request's head for the access log, as it is sent upstream.
-    pub(crate) fn log_request(&mut self, head: &RequestHead) {
+    pub(crate) fn log_request(&mut self) {
+        let head = &self.head;
         if !self.connection.manager.access_logs.is_empty() {
             self.logged = Some(Box::new(Logged {
                 method: head.method.clone(),
@@ -249,6 +259,14 @@ impl Stream {
         for log in &self.connection.manager.access_logs {
             log.log(&record);
         }
+    }
+}
+
+fn protocol(version: Version) -> Protocol {
+    match version {
+        Version::HTTP_2 => Protocol::Http2,
+        Version::HTTP_10 => Protocol::Http10,
+        _ => Protocol::Http11,
     }
 }
 

@@ -1,30 +1,48 @@
 //! Hashes for consistent load balancing (`hash_policy`).
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
+use http::HeaderValue;
 use http::header::COOKIE;
 use http::request::Parts as RequestHead;
 use weft_model::{HashPolicy, HashSource};
 use xxhash_rust::xxh64::xxh64;
 
-/// The hash of a request; `None`: no policy applies.
+/// What the policies say about a request.
+#[derive(Debug, Default)]
+pub(super) struct Affinity {
+    /// The hash; `None`: no policy applies.
+    pub(super) hash: Option<u64>,
+    /// A cookie that the client is given, so that it is known the next time.
+    pub(super) cookie: Option<HeaderValue>,
+}
+
+/// The affinity of a request.
 pub(super) fn of_request(
     policies: &[HashPolicy],
     head: &RequestHead,
     client: SocketAddr,
-) -> Option<u64> {
+) -> Affinity {
     let mut hash: Option<u64> = None;
+    let mut given = None;
     for policy in policies {
         let new = match &policy.source {
             HashSource::Header(name) => {
                 let mut values: Vec<&[u8]> =
-                    head.headers.get_all(name).iter().map(http::HeaderValue::as_bytes).collect();
+                    head.headers.get_all(name).iter().map(HeaderValue::as_bytes).collect();
                 values.sort_unstable();
                 (!values.is_empty()).then(|| xxh64(&values.concat(), 0))
             }
-            HashSource::Cookie { name, .. } => {
-                cookie(head, name).map(|value| xxh64(value.as_bytes(), 0))
-            }
+            HashSource::Cookie { name, ttl, path } => match (cookie(head, name), ttl) {
+                (Some(value), _) => Some(xxh64(value.as_bytes(), 0)),
+                (None, None) => None,
+                (None, Some(ttl)) => {
+                    let value = format!("{:016x}", fastrand::u64(..));
+                    given = set_cookie(name, &value, *ttl, path.as_deref());
+                    Some(xxh64(value.as_bytes(), 0))
+                }
+            },
             HashSource::SourceIp => Some(of_client(client)),
             HashSource::Query(name) => query(head, name).map(|value| xxh64(value.as_bytes(), 0)),
         };
@@ -36,7 +54,20 @@ pub(super) fn of_request(
             }
         }
     }
-    hash
+    Affinity { hash, cookie: given }
+}
+
+/// `Set-Cookie` for a new cookie; one that lives for no time is the session's.
+fn set_cookie(name: &str, value: &str, ttl: Duration, path: Option<&str>) -> Option<HeaderValue> {
+    let mut text = format!("{name}=\"{value}\"");
+    if !ttl.is_zero() {
+        text.push_str(&format!("; Max-Age={}", ttl.as_secs()));
+    }
+    if let Some(path) = path.filter(|path| !path.is_empty()) {
+        text.push_str(&format!("; Path={path}"));
+    }
+    text.push_str("; HttpOnly");
+    HeaderValue::try_from(text).ok()
 }
 
 /// The hash of a client's address.
@@ -56,4 +87,46 @@ fn cookie<'a>(head: &'a RequestHead, name: &str) -> Option<&'a str> {
 fn query<'a>(head: &'a RequestHead, name: &str) -> Option<&'a str> {
     let mut pairs = head.uri.query()?.split('&').filter_map(|pair| pair.split_once('='));
     pairs.find(|(key, _)| *key == name).map(|(_, value)| value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn head(headers: &[(&'static str, &'static str)]) -> RequestHead {
+        let mut request = http::Request::builder().uri("/?user=7");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        request.body(()).unwrap().into_parts().0
+    }
+
+    fn of(sources: Vec<HashSource>, headers: &[(&'static str, &'static str)]) -> Affinity {
+        let policies: Vec<_> =
+            sources.into_iter().map(|source| HashPolicy { source, terminal: false }).collect();
+        of_request(&policies, &head(headers), "10.0.0.1:5".parse().unwrap())
+    }
+
+    #[test]
+    fn the_same_client_has_the_same_hash() {
+        let policy = || vec![HashSource::SourceIp, HashSource::Query("user".into())];
+        assert!(of(policy(), &[]).hash.is_some());
+        assert_eq!(of(policy(), &[]).hash, of(policy(), &[("x", "y")]).hash);
+        assert_ne!(of(policy(), &[]).hash, of(vec![HashSource::SourceIp], &[]).hash);
+        let header = HashSource::Header(http::HeaderName::from_static("x-user"));
+        assert_eq!(of(vec![header], &[]).hash, None);
+    }
+
+    #[test]
+    fn a_client_without_the_cookie_is_given_one() {
+        let ttl = Some(Duration::from_secs(60));
+        let policy = || vec![HashSource::Cookie { name: "id".into(), ttl, path: Some("/".into()) }];
+        let first = of(policy(), &[]);
+        let cookie = first.cookie.unwrap();
+        let cookie = cookie.to_str().unwrap();
+        assert!(cookie.ends_with("; Max-Age=60; Path=/; HttpOnly"), "{cookie}");
+        let sent: &'static str = cookie.split(';').next().unwrap().to_owned().leak();
+        let second = of(policy(), &[("cookie", "a=b"), ("cookie", sent)]);
+        assert_eq!((second.hash, second.cookie), (first.hash, None));
+    }
 }

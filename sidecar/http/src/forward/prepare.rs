@@ -11,13 +11,8 @@ use crate::stream::Stream;
 use crate::{mutate, names};
 
 /// Applies header changes, then host and path rewrites.
-pub(super) fn request(
-    plan: &Plan<'_>,
-    action: &Forward,
-    target: &Target<'_>,
-    stream: &Stream,
-    head: &mut RequestHead,
-) {
+pub(super) fn request(plan: &Plan<'_>, action: &Forward, target: &Target<'_>, stream: &mut Stream) {
+    let head = &mut stream.head;
     let changes: [&HeaderMutations; 3] =
         [&plan.route.request_headers, &plan.host.request_headers, &plan.routes.request_headers];
     let weighted = target.weighted.map(|weighted| &weighted.request_headers);

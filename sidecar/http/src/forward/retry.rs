@@ -116,8 +116,8 @@ fn covers_failure(on: RetryOn, failure: &Failure) -> bool {
         ) => false,
         Failure::Upstream(error) => {
             on.any(ANY_RESET)
-                || (error.is_connect_failure()
-                    && on.any(RetryOn::CONNECT_FAILURE | RetryOn::RESET_BEFORE_REQUEST))
+                || (error.is_connect_failure() && on.any(RetryOn::CONNECT_FAILURE))
+                || (error.request_unseen() && on.any(RetryOn::RESET_BEFORE_REQUEST))
                 || (error.is_refused_stream() && on.any(RetryOn::REFUSED_STREAM))
         }
         Failure::Expired(Expired::Try) => on.any(ANY_RESET),

@@ -64,10 +64,9 @@ impl From<Part> for Frame<Bytes> {
 
 impl RequestSource {
     /// The body of a request; `keep`: it may be sent again, if it is not longer than `limit`.
-    pub(super) fn new(incoming: Incoming, keep: bool, limit: usize, stream: &mut Stream) -> Self {
-        if incoming.is_end_stream() {
-            return Self::Empty;
-        }
+    pub(super) fn new(keep: bool, limit: usize, stream: &mut Stream) -> Self {
+        let incoming = stream.incoming.take().filter(|incoming| !incoming.is_end_stream());
+        let Some(incoming) = incoming else { return Self::Empty };
         let progress = Rc::new(RequestProgress::default());
         stream.progress = Some(Rc::clone(&progress));
         let size = incoming.size_hint();

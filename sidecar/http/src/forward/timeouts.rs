@@ -3,7 +3,6 @@
 use std::cell::RefCell;
 use std::time::Duration;
 
-use http::request::Parts as RequestHead;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use weft_model::Forward;
 
@@ -21,12 +20,8 @@ pub(crate) struct Limits {
 }
 
 /// Finds the limits and sets those that hold at once.
-pub(super) fn limits(
-    plan: &Plan<'_>,
-    action: &Forward,
-    stream: &mut Stream,
-    head: &mut RequestHead,
-) -> Limits {
+pub(super) fn limits(plan: &Plan<'_>, action: &Forward, stream: &mut Stream) -> Limits {
+    let headers = &mut stream.head.headers;
     if let Some(idle) = action.idle_timeout {
         stream.timer.limit_idle(idle);
     }
@@ -39,12 +34,12 @@ pub(super) fn limits(
     if plan.kind.grpc
         && let Some(max) = action.grpc_timeout_max
     {
-        limits.response = grpc_limit(&head.headers, max);
+        limits.response = grpc_limit(headers, max);
     }
-    if let Some(header) = take_millis(&mut head.headers, &names::ENVOY_TIMEOUT) {
+    if let Some(header) = take_millis(headers, &names::ENVOY_TIMEOUT) {
         limits.response = Some(header);
     }
-    if let Some(header) = take_millis(&mut head.headers, &names::ENVOY_PER_TRY_TIMEOUT) {
+    if let Some(header) = take_millis(headers, &names::ENVOY_PER_TRY_TIMEOUT) {
         limits.one_try = Some(header);
     }
     limits.response = limits.response.filter(|limit| !limit.is_zero());

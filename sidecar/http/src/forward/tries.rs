@@ -4,7 +4,7 @@ use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::task::Poll;
 
-use http::request::Parts as RequestHead;
+use http::header::SET_COOKIE;
 use http::{HeaderValue, Request};
 use weft_filter_api::LocalReply;
 use weft_model::Forward;
@@ -12,6 +12,7 @@ use weft_upstream::{PickContext, Picked, UpstreamResponse};
 
 use super::choose::Target;
 use super::failure::Failure;
+use super::hash::Affinity;
 use super::retry::Retries;
 use super::source::RequestSource;
 use super::{hash, prepare, service_time};
@@ -32,20 +33,18 @@ impl Tries<'_> {
     pub(super) async fn run(
         &self,
         stream: &mut Stream,
-        head: RequestHead,
         source: &RequestSource,
-    ) -> Result<Answer, LocalReply> {
+    ) -> Result<Answer, Box<LocalReply>> {
         let mut retries = Retries::new(self.action.retry.as_deref());
-        let hash = if self.action.hash.is_empty() {
-            None
+        let Affinity { hash, cookie } = if self.action.hash.is_empty() {
+            Affinity::default()
         } else {
-            hash::of_request(&self.action.hash, &head, stream.cx.remote)
+            hash::of_request(&self.action.hash, &stream.head, stream.cx.remote)
         };
-        let mut next = Some(head);
-        while let Some(head) = next.take() {
-            let spare = retries.is_left().then(|| head.clone());
+        loop {
+            let spare = retries.is_left().then(|| Box::new(stream.head.clone()));
             stream.cx.attempts += 1;
-            let result = self.once(stream, head, source, &mut retries, hash).await;
+            let result = self.once(stream, source, &mut retries, hash).await;
             let retry = match &result {
                 Ok(answer) => {
                     let response = &answer.response;
@@ -56,20 +55,26 @@ impl Tries<'_> {
             if retry && source.can_repeat() {
                 // The answer is held until it is clear that there will be another.
                 match self.again(stream, &mut retries).await {
-                    Ok(true) => {
-                        next = spare;
-                        continue;
+                    Ok(granted) => {
+                        if let Some(head) = spare.filter(|_| granted) {
+                            stream.head = *head;
+                            continue;
+                        }
                     }
-                    Ok(false) => {}
                     Err(expired) => return Err(self.give_up(stream, Failure::Expired(expired))),
                 }
             }
             return match result {
-                Ok(response) => Ok(self.answer(stream, response, &retries)),
+                Ok(response) => {
+                    let mut answer = self.answer(stream, response, &retries);
+                    if let Some(cookie) = cookie {
+                        answer.head.headers.append(SET_COOKIE, cookie);
+                    }
+                    Ok(answer)
+                }
                 Err(failure) => Err(self.give_up(stream, failure)),
             };
         }
-        unreachable!("invariant: a head is spared whenever another try is granted")
     }
 
     async fn again(&self, stream: &mut Stream, retries: &mut Retries<'_>) -> Result<bool, Expired> {
@@ -81,23 +86,23 @@ impl Tries<'_> {
     async fn once(
         &self,
         stream: &mut Stream,
-        mut head: RequestHead,
         source: &RequestSource,
         retries: &mut Retries<'_>,
         hash: Option<u64>,
     ) -> Result<UpstreamResponse, Failure> {
-        let picked = self.pick(stream, &head, retries, hash)?;
+        let picked = self.pick(stream, retries, hash)?;
         stream.cx.upstream_host = picked.address();
         stream.cx.upstream_local = None;
         retries.goes_to(picked.address());
-        prepare::endpoint_host(self.action, picked.hostname(), &mut head);
+        prepare::endpoint_host(self.action, picked.hostname(), &mut stream.head);
         if self.plan.host.attempt_count_upstream {
             let count = HeaderValue::from(stream.cx.attempts);
-            head.headers.insert(names::ENVOY_ATTEMPT_COUNT, count);
+            stream.head.headers.insert(names::ENVOY_ATTEMPT_COUNT, count);
         }
-        let request = Request::from_parts(head, source.read());
+        let head = std::mem::replace(&mut stream.head, Request::new(()).into_parts().0);
         stream.begin_try();
-        let sent = within(stream, self.target.cluster.send(&picked, request)).await;
+        let sending = self.target.cluster.send(&picked, Request::from_parts(head, source.read()));
+        let sent = within(stream, sending).await;
         let response = match sent {
             Ok(Ok(response)) => response,
             Ok(Err(error)) => return Err(Failure::Upstream(error.error)),
@@ -112,11 +117,11 @@ impl Tries<'_> {
     fn pick(
         &self,
         stream: &Stream,
-        head: &RequestHead,
         retries: &Retries<'_>,
         hash: Option<u64>,
     ) -> Result<Picked, Failure> {
         let facts = &stream.cx.connection;
+        let head = &stream.head;
         let (avoid, host_attempts) = retries.avoid();
         let host_header = self
             .target
@@ -148,14 +153,14 @@ impl Tries<'_> {
         Answer { head, body: AnswerBody::Upstream(body) }
     }
 
-    fn give_up(&self, stream: &mut Stream, failure: Failure) -> LocalReply {
+    fn give_up(&self, stream: &mut Stream, failure: Failure) -> Box<LocalReply> {
         let stats = self.target.cluster.handle().stats();
         match &failure {
             Failure::Expired(Expired::Response) => stats.rq_timeout.inc(),
             Failure::Expired(Expired::Try) => stats.rq_per_try_timeout.inc(),
             _ => {}
         }
-        failure.into_reply(stream)
+        Box::new(failure.into_reply(stream))
     }
 }
 

@@ -3,21 +3,21 @@
 use std::net::{IpAddr, SocketAddr};
 
 use http::{HeaderMap, HeaderValue};
+use weft_filter_api::StreamCx;
 
 use crate::connection::HttpConnection;
 use crate::names;
-use crate::stream::Stream;
 
 const HTTP: HeaderValue = HeaderValue::from_static("http");
 const HTTPS: HeaderValue = HeaderValue::from_static("https");
 
 /// Finds the client's address and brings the forwarding headers up to date.
-pub(super) fn trace(connection: &HttpConnection, stream: &mut Stream, headers: &mut HeaderMap) {
+pub(super) fn trace(connection: &HttpConnection, stream: &mut StreamCx, headers: &mut HeaderMap) {
     let settings = connection.manager.xff;
     let proto = if connection.is_secure() { HTTPS } else { HTTP };
     if !settings.use_remote_address {
         if let Some(ip) = nth_from_right(headers, settings.trusted_hops) {
-            stream.cx.remote = SocketAddr::new(ip, 0);
+            stream.remote = SocketAddr::new(ip, 0);
         }
         if !headers.contains_key(names::X_FORWARDED_PROTO) {
             headers.insert(names::X_FORWARDED_PROTO, proto);
@@ -28,7 +28,7 @@ pub(super) fn trace(connection: &HttpConnection, stream: &mut Stream, headers: &
     if let Some(hops) = settings.trusted_hops.checked_sub(1)
         && let Some(ip) = nth_from_right(headers, hops)
     {
-        stream.cx.remote = SocketAddr::new(ip, 0);
+        stream.remote = SocketAddr::new(ip, 0);
     }
     if !settings.skip_append {
         append(headers, direct.ip());
@@ -43,7 +43,7 @@ pub(super) fn trace(connection: &HttpConnection, stream: &mut Stream, headers: &
         headers.insert(names::X_FORWARDED_PORT, port);
     }
     remove_internal(headers);
-    if let Some(address) = text(stream.cx.remote.ip()) {
+    if let Some(address) = text(stream.remote.ip()) {
         headers.insert(names::ENVOY_EXTERNAL_ADDRESS, address);
     }
 }
