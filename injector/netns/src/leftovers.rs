@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -53,8 +52,14 @@ fn owner(prefix: &str, namespace: &str) -> Option<u32> {
     process.parse().ok()
 }
 
+/// One that has ended but was not yet waited for is dead.
 fn is_alive(process: u32) -> bool {
-    Path::new(&format!("/proc/{process}")).exists()
+    let Ok(stat) = fs::read_to_string(format!("/proc/{process}/stat")) else {
+        return false;
+    };
+    // The name before the state is in parentheses, and may contain some.
+    let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
+    state != Some('Z')
 }
 
 /// The processes whose main thread is in the namespace, this one excepted.
@@ -87,6 +92,17 @@ mod tests {
         let name = namespace_name("weft", 4711, 3, "client-a");
         assert_eq!(name, "weft-4711.3-client-a");
         assert_eq!(owner("weft", &name), Some(4711));
+    }
+
+    #[test]
+    fn a_process_that_ended_is_dead_also_before_it_was_waited_for() {
+        assert!(is_alive(std::process::id()));
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        while is_alive(child.id()) {
+            std::thread::yield_now();
+        }
+        child.wait().unwrap();
+        assert!(!is_alive(child.id()));
     }
 
     #[test]

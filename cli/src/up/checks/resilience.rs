@@ -35,7 +35,7 @@ pub(super) async fn restart(mesh: &mut Mesh<'_>) -> Result<String> {
     sample.all_succeeded()?;
     let share = sample.expect_share("v2", 50.0)?;
     Ok(format!(
-        "all three from their sealed snapshot; {} answered, {share:.1} % by v2",
+        "all three from what they kept on disk; {} answered, {share:.1} % by v2",
         sample.len()
     ))
 }
