@@ -72,6 +72,10 @@ impl Nodes {
     }
 
     pub(crate) fn accepted(&self, number: u64, kind: ResourceType, version: &str) {
+        // The answer to names that there is nothing of.
+        if version.is_empty() {
+            return;
+        }
         self.with_type(number, kind, |status| {
             status.accepted = Some(version.to_owned());
             status.rejected = None;

@@ -157,3 +157,12 @@ pub(crate) struct Inbound {
     pub(crate) others: Mtls,
     pub(crate) families: Families,
 }
+
+/// What of a workload decides the clusters of its own ports.
+pub(crate) type InboundKinds = (Vec<(u16, PortKind)>, Families);
+
+impl Inbound {
+    pub(crate) fn kinds(&self) -> InboundKinds {
+        (self.ports.iter().map(|port| (port.port, port.kind)).collect(), self.families)
+    }
+}

@@ -15,7 +15,7 @@ use crate::cluster::{self, as_downstream, original_destination, set_http_options
 use crate::edge;
 use crate::inbound;
 use crate::layer::{LayerBuilder, ResourceMap, joined, replace, versioned};
-use crate::node::{Families, Inbound, NodeProfile};
+use crate::node::{Families, Inbound, InboundKinds, NodeProfile};
 use crate::outbound::Outbound;
 use crate::problem::{Problem, Unsupported};
 use crate::route_tables::{self, BLACK_HOLE, PASSTHROUGH};
@@ -40,6 +40,8 @@ pub struct Translator {
     /// By the families of the node's addresses.
     edge_listeners: HashMap<Families, Arc<TypeResources>>,
     sidecars: HashMap<Inbound, SidecarSet>,
+    /// The shared clusters with those of a workload's own ports, beside the shared ones alone.
+    sidecar_clusters: HashMap<InboundKinds, (Arc<TypeResources>, Arc<TypeResources>)>,
     problems: Vec<Problem>,
 }
 
@@ -76,11 +78,9 @@ struct Built {
     problems: Vec<Problem>,
 }
 
-/// What sidecars of the same inbound side are sent.
+/// The listeners of sidecars of the same inbound side.
 struct SidecarSet {
-    shared: Arc<TypeResources>,
     generation: u64,
-    clusters: Arc<TypeResources>,
     listeners: Arc<TypeResources>,
 }
 
@@ -99,6 +99,7 @@ impl Translator {
             secrets: Arc::default(),
             edge_listeners: HashMap::new(),
             sidecars: HashMap::new(),
+            sidecar_clusters: HashMap::new(),
             problems: Vec::new(),
         }
     }
@@ -151,10 +152,10 @@ impl Translator {
                 .with(ResourceType::Secret, secrets);
         }
         let inbound = profile.inbound(&seen.resources);
-        let set = self.sidecar(&inbound);
+        let (clusters, listeners) = (self.clusters_with(&inbound), self.sidecar(&inbound));
         with_endpoints
-            .with(ResourceType::Cluster, Arc::clone(&set.clusters))
-            .with(ResourceType::Listener, Arc::clone(&set.listeners))
+            .with(ResourceType::Cluster, clusters)
+            .with(ResourceType::Listener, listeners)
             .with(ResourceType::Route, Arc::clone(&self.mesh_routes))
     }
 
@@ -244,47 +245,50 @@ impl Translator {
         Arc::clone(layer)
     }
 
-    fn sidecar(&mut self, inbound: &Inbound) -> &SidecarSet {
+    /// The listeners of a sidecar.
+    fn sidecar(&mut self, inbound: &Inbound) -> Arc<TypeResources> {
         let generation = self.configured.generation;
-        let fresh = self.sidecars.get(inbound).is_some_and(|set| {
-            set.generation == generation && Arc::ptr_eq(&set.shared, &self.clusters)
-        });
-        if !fresh {
-            let set = self.build_sidecar(inbound);
-            self.sidecars.insert(inbound.clone(), set);
+        let known = self.sidecars.get(inbound);
+        if let Some(set) = known.filter(|set| set.generation == generation) {
+            return Arc::clone(&set.listeners);
         }
+        let mut listeners = known.map(|set| Arc::clone(&set.listeners)).unwrap_or_default();
+        let mut builder = LayerBuilder::over(&listeners);
+        for listener in self.sidecar_listeners(inbound) {
+            builder.add(&listener.name, &listener);
+        }
+        let resources = builder.finish();
+        replace(&mut listeners, resources);
+        let set = SidecarSet { generation, listeners: Arc::clone(&listeners) };
+        self.sidecars.insert(inbound.clone(), set);
         // Sets of an older generation belong to nodes that are gone or will ask again.
         if self.sidecars.len() > MOST_SIDECAR_SETS {
-            self.sidecars.retain(|key, set| key == inbound || set.generation == generation);
+            self.sidecars.retain(|_, set| set.generation == generation);
         }
-        self.sidecars.get(inbound).expect("invariant: inserted above")
+        listeners
     }
 
-    fn build_sidecar(&self, inbound: &Inbound) -> SidecarSet {
+    /// The clusters of a sidecar.
+    fn clusters_with(&mut self, inbound: &Inbound) -> Arc<TypeResources> {
+        let kinds = inbound.kinds();
+        let known = self.sidecar_clusters.get(&kinds);
+        if let Some((shared, all)) = known
+            && Arc::ptr_eq(shared, &self.clusters)
+        {
+            return Arc::clone(all);
+        }
         let empty = TypeResources::default();
-        let known = self.sidecars.get(inbound);
-        let mut clusters = LayerBuilder::over(known.map_or(&empty, |set| &set.clusters));
+        let mut own = LayerBuilder::over(known.map_or(&empty, |(_, all)| all));
         for cluster in inbound::clusters(inbound) {
-            clusters.add(&cluster.name, &cluster);
+            own.add(&cluster.name, &cluster);
         }
-        let joined = joined(&self.clusters, clusters.finish());
-        let mut listeners = LayerBuilder::over(known.map_or(&empty, |set| &set.listeners));
-        for listener in self.sidecar_listeners(inbound) {
-            listeners.add(&listener.name, &listener);
+        let all = joined(&self.clusters, own.finish());
+        if self.sidecar_clusters.len() > MOST_SIDECAR_SETS {
+            let current = &self.clusters;
+            self.sidecar_clusters.retain(|_, (shared, _)| Arc::ptr_eq(shared, current));
         }
-        let mut layer = known.map(|set| Arc::clone(&set.listeners)).unwrap_or_default();
-        let resources = listeners.finish();
-        replace(&mut layer, resources);
-        let clusters = match known {
-            Some(set) if set.clusters.version == joined.version => Arc::clone(&set.clusters),
-            _ => joined,
-        };
-        SidecarSet {
-            shared: Arc::clone(&self.clusters),
-            generation: self.configured.generation,
-            clusters,
-            listeners: layer,
-        }
+        self.sidecar_clusters.insert(kinds, (Arc::clone(&self.clusters), Arc::clone(&all)));
+        all
     }
 
     fn sidecar_listeners(

@@ -7,4 +7,3 @@ mod istio;
 mod secrets;
 mod support;
 mod warming;
-mod weft;

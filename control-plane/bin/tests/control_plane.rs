@@ -1,0 +1,8 @@
+//! The whole control plane in this process, with real nodes over xDS.
+
+#[path = "control_plane/access.rs"]
+mod access;
+#[path = "control_plane/mesh.rs"]
+mod mesh;
+#[path = "control_plane/support.rs"]
+mod support;

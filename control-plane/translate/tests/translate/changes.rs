@@ -1,0 +1,63 @@
+use std::sync::Arc;
+
+use weft_xds_ads::{NodeResources, ResourceType};
+
+use super::golden::{canary, route};
+
+/// The types of which a node would be sent something.
+fn changed(before: &NodeResources, after: &NodeResources) -> Vec<ResourceType> {
+    let kinds = after.iter().filter(|(kind, set)| !Arc::ptr_eq(before.of(*kind), set));
+    kinds.map(|(kind, _)| kind).collect()
+}
+
+#[test]
+fn other_weights_change_routes_alone() {
+    let mut world = canary();
+    let before = (world.sidecar(&[(8080, "http")]), world.edge());
+    world.put("routes/greeter", route(50));
+    let after = (world.sidecar(&[(8080, "http")]), world.edge());
+    assert_eq!(changed(&before.0, &after.0), [ResourceType::Route]);
+    assert_eq!(changed(&before.1, &after.1), [ResourceType::Route]);
+}
+
+#[test]
+fn a_new_endpoint_changes_its_assignment_alone() {
+    let mut world = canary();
+    let before = world.sidecar(&[(8080, "http")]);
+    world.runs("demo/greeter:8080", "v2", &[21, 22], 8080);
+    let after = world.sidecar(&[(8080, "http")]);
+    assert_eq!(changed(&before, &after), [ResourceType::Endpoint]);
+    let (old, new) = (before.of(ResourceType::Endpoint), after.of(ResourceType::Endpoint));
+    let same = |name: &str| Arc::ptr_eq(&old.resources[name], &new.resources[name]);
+    assert!(same("upstream/greeter-v1") && !same("upstream/greeter-v2"));
+}
+
+#[test]
+fn nothing_changes_without_a_change() {
+    let mut world = canary();
+    let before = world.sidecar(&[(8080, "http")]);
+    assert!(changed(&before, &world.sidecar(&[(8080, "http")])).is_empty());
+    // The same resource written again has a new revision and the same content.
+    world.put("routes/greeter", route(10));
+    assert!(changed(&before, &world.sidecar(&[(8080, "http")])).is_empty());
+}
+
+#[test]
+fn another_control_plane_gives_the_same_versions() {
+    let (one, other) = (canary().sidecar(&[(8080, "http")]), canary().sidecar(&[(8080, "http")]));
+    for (kind, set) in one.iter() {
+        assert_eq!(set.version, other.of(kind).version, "{kind}");
+    }
+}
+
+#[test]
+fn a_policy_changes_who_it_is_for_and_how_others_call_them() {
+    let mut world = canary();
+    let before = world.sidecar(&[(8080, "http")]);
+    world.put(
+        "/weft/peer_authentications/p",
+        serde_json::json!({"namespace": "demo", "mtls": {"mode": "DISABLE"}}),
+    );
+    let after = world.sidecar(&[(8080, "http")]);
+    assert_eq!(changed(&before, &after), [ResourceType::Endpoint, ResourceType::Listener]);
+}
