@@ -205,9 +205,11 @@ impl Engine {
                 _ => {}
             }
         }
+        // An update of which nothing could be accepted is no answer.
+        let some = update.added.is_empty() || rejections.len() < update.added.len();
         match kind {
-            ResourceType::Cluster => self.accepted.clusters = true,
-            ResourceType::Listener => self.accepted.listeners = true,
+            ResourceType::Cluster => self.accepted.clusters |= some,
+            ResourceType::Listener => self.accepted.listeners |= some,
             _ => {}
         }
         self.versions.insert(kind, update.version);

@@ -195,7 +195,7 @@ async fn a_wrong_bootstrap_ends_the_start_with_file_field_and_reason() -> Result
     ];
     for (name, from, to, place) in cases {
         let file = folder.path().join("bootstrap.yaml");
-        fs::write(&file, example(name).replacen(from, to, 1))?;
+        fs::write(&file, example(name).replace(from, to))?;
         let mut process = Process::start(sidecar(&file))?;
         let status = process.end().await?;
         ensure!(status.code() == Some(1), "{to}: {status}: {}", process.output());

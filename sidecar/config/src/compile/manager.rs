@@ -52,16 +52,9 @@ pub(super) fn manager(
         codec: codec(config.codec_type)?,
         routes: routes(cx, config)?,
         filters: filters(cx, &config.http_filters)?,
-        xff: XffSettings {
-            use_remote_address: flag(config.use_remote_address.as_ref()),
-            trusted_hops: config.xff_num_trusted_hops,
-            skip_append: config.skip_xff_append,
-        },
+        xff: xff(config),
         client_cert: client_cert(config),
-        server_name: match config.server_name.as_str() {
-            "" => HeaderValue::from_static("envoy"),
-            name => header_value(name.as_bytes()).within("server_name")?,
-        },
+        server_name: name_or(&config.server_name, "envoy").within("server_name")?,
         server_header: server_header(config.server_header_transformation),
         via: match config.via.as_str() {
             "" => None,
@@ -216,6 +209,22 @@ fn filter(cx: &Cx<'_>, config: &PbFilter) -> Result<Option<HttpFilterKind>, Fiel
     match compiled {
         Err(_) if config.is_optional => Ok(None),
         other => other.map(Some),
+    }
+}
+
+fn xff(config: &PbManager) -> XffSettings {
+    XffSettings {
+        use_remote_address: flag(config.use_remote_address.as_ref()),
+        trusted_hops: config.xff_num_trusted_hops,
+        skip_append: config.skip_xff_append,
+    }
+}
+
+fn name_or(name: &str, default: &'static str) -> Result<HeaderValue, FieldError> {
+    if name.is_empty() {
+        Ok(HeaderValue::from_static(default))
+    } else {
+        header_value(name.as_bytes())
     }
 }
 

@@ -7,3 +7,4 @@ mod istio;
 mod secrets;
 mod support;
 mod warming;
+mod weft;
