@@ -45,6 +45,13 @@ impl Host {
         self.ipv6
     }
 
+    /// All of its addresses on the bridge, IPv4 first.
+    #[must_use]
+    pub fn addresses(&self) -> Vec<IpAddr> {
+        let ipv6 = self.ipv6.map(IpAddr::from);
+        std::iter::once(self.ipv4.into()).chain(ipv6).collect()
+    }
+
     /// A command that will run inside, seeing this host's `hosts` and `resolv.conf`.
     #[must_use]
     pub fn command(&self, program: impl AsRef<Path>) -> Command {

@@ -5,12 +5,13 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::unix::fs::PermissionsExt;
 use std::process::Output;
 use std::time::Duration;
 
 use nix::sys::socket::{getsockopt, sockopt};
+use nix::unistd::{Uid, setfsuid};
 use weft_netns::{Host, Network, ensure_privileged};
 
 const INIT: &str = env!("CARGO_BIN_EXE_weft-init");
@@ -148,6 +149,38 @@ fn inbound_connections_land_on_the_inbound_port_unless_excluded() {
         let (mut accepted, _) = status.accept().unwrap();
         stream.write_all(b"x").unwrap();
         accepted.read_exact(&mut [0]).unwrap();
+    }
+}
+
+#[test]
+fn captured_name_queries_reach_the_proxy_and_their_answers_the_application() {
+    let network = network("wrdns");
+    let pod = network.host("pod").unwrap();
+    init(&pod, &["--redirect-dns", "--capture-all-dns"]);
+    let families: [(IpAddr, IpAddr, IpAddr); 2] = [
+        (NOWHERE.0, Ipv4Addr::UNSPECIFIED.into(), Ipv4Addr::LOCALHOST.into()),
+        (NOWHERE.1, Ipv6Addr::UNSPECIFIED.into(), Ipv6Addr::LOCALHOST.into()),
+    ];
+    for (server, any, loopback) in families {
+        let bind = || {
+            // The rules know the proxy's answers by the owner of its socket.
+            setfsuid(Uid::from_raw(1337));
+            UdpSocket::bind((loopback, 15053)).unwrap()
+        };
+        let proxy = pod.enter(bind).unwrap();
+        let application = pod.enter(|| UdpSocket::bind((any, 0)).unwrap()).unwrap();
+        for socket in [&proxy, &application] {
+            socket.set_read_timeout(Some(DEADLINE)).unwrap();
+        }
+        application.connect((server, 53)).unwrap();
+        application.send(b"query").unwrap();
+        let mut buffer = [0; 16];
+        let (length, from) = proxy.recv_from(&mut buffer).unwrap();
+        assert_eq!(&buffer[..length], b"query");
+        proxy.send_to(b"answer", from).unwrap();
+        // A connected socket takes answers from the server it asked, and only those.
+        let length = application.recv(&mut buffer).unwrap();
+        assert_eq!(&buffer[..length], b"answer");
     }
 }
 

@@ -1,6 +1,6 @@
 //! The call itself, and what of it can be read on the way.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -58,9 +58,23 @@ pub(super) async fn identity(mesh: &Mesh<'_>) -> Result<String> {
     Ok(wanted)
 }
 
-/// A plaintext request to a workload from the host that is not in the mesh.
-pub(super) async fn call_from_outside(mesh: &Mesh<'_>, secret: &str) -> Result<u16> {
-    let address = (mesh.first.host().ipv4(), APPLICATION_PORT).into();
+/// A plaintext request to every address of a workload, from the host that is
+/// not in the mesh; an error unless all are answered with 200.
+pub(super) async fn call_from_outside(mesh: &Mesh<'_>, secret: &str) -> Result<()> {
+    for address in mesh.first.host().addresses() {
+        let status = call_address_from_outside(mesh, address, secret).await?;
+        ensure!(status == 200, "{address} answers plaintext with {status}");
+    }
+    Ok(())
+}
+
+/// A plaintext request to one address of a workload, from the host that is not in the mesh.
+pub(super) async fn call_address_from_outside(
+    mesh: &Mesh<'_>,
+    address: IpAddr,
+    secret: &str,
+) -> Result<u16> {
+    let address = SocketAddr::new(address, APPLICATION_PORT);
     let exchange = async {
         let stream = connect(&mesh.outsider, address).await?;
         let mut request = crate::http::get(&address.to_string(), "/")?;
@@ -68,16 +82,18 @@ pub(super) async fn call_from_outside(mesh: &Mesh<'_>, secret: &str) -> Result<u
         let answer = Connection::open(stream).await?.send(request).await?;
         Ok(answer.status().as_u16())
     };
-    timeout(PLAIN_CALL, exchange).await.context("no answer")?
+    timeout(PLAIN_CALL, exchange).await.with_context(|| format!("no answer from {address}"))?
 }
 
-/// What went between the client and the service's workloads.
+/// What went between the client and the service's workloads, in either IP version.
 fn between(mesh: &Mesh<'_>, trace: &Trace) -> Trace {
-    let client = IpAddr::from(mesh.client.host().ipv4());
-    let mut both = Trace::default();
-    for server in [&mesh.first, &mesh.second] {
-        let part = trace.between(client, server.host().ipv4().into());
-        both.segments.extend(part.segments);
+    let mut all = Trace::default();
+    for client in mesh.client.host().addresses() {
+        for server in [&mesh.first, &mesh.second] {
+            for server in server.host().addresses() {
+                all.segments.extend(trace.between(client, server).segments);
+            }
+        }
     }
-    both
+    all
 }

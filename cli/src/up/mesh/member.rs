@@ -148,7 +148,8 @@ impl Member {
         let program = place.program("weft");
         let mut command = self.host.command_as(APPLICATION_USER, APPLICATION_USER, program);
         command.args(["workload", "serve", "--service", SERVICE, "--service-version", version]);
-        command.args(["--listen", &format!("0.0.0.0:{APPLICATION_PORT}")]);
+        let everywhere = if self.host.ipv6().is_some() { "[::]" } else { "0.0.0.0" };
+        command.args(["--listen", &format!("{everywhere}:{APPLICATION_PORT}")]);
         let name = format!("{}-application", self.profile.name);
         let mut application = Process::start(&name, command, place.log(&name))?;
         let address = (Ipv4Addr::LOCALHOST, APPLICATION_PORT).into();
@@ -168,7 +169,7 @@ impl Member {
             name: name.clone(),
             namespace: (*namespace).to_owned(),
             service_account: (*account).to_owned(),
-            address: vec![self.host.ipv4().into()],
+            address: self.host.addresses(),
             labels: labels.clone(),
             ports: version.map(|_| application_port()).into_iter().collect(),
             role: *role,
