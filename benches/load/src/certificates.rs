@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, SanType};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, SanType};
 
 /// The identity in the certificate.
 pub(crate) const IDENTITY: &str = "spiffe://weft.bench/ns/default/sa/bench";
@@ -22,11 +22,13 @@ impl Certificates {
     pub(crate) fn make(folder: &Path) -> Result<Self> {
         let root_key = KeyPair::generate()?;
         let mut params = CertificateParams::new(Vec::new())?;
+        params.distinguished_name.push(DnType::CommonName, "bench root");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let root = params.self_signed(&root_key)?;
         let issuer = Issuer::new(params, root_key);
         let key = KeyPair::generate()?;
         let mut params = CertificateParams::new(vec!["bench".to_owned()])?;
+        params.distinguished_name.push(DnType::CommonName, "bench");
         params.subject_alt_names.push(SanType::URI(IDENTITY.try_into()?));
         let leaf = params.signed_by(&key, &issuer)?;
         let files = Self {

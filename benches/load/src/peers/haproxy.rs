@@ -32,7 +32,7 @@ pub(super) fn config(side: Side<'_>, listen: SocketAddr, backend: SocketAddr) ->
     format!(
         "global
   nbthread 1
-  maxconn 20000
+  maxconn 4000
 defaults
   mode {mode}
   timeout connect 5s
