@@ -45,14 +45,13 @@ impl ControlPlane {
         let mut process = Process::start("control-plane", command, place.log("control-plane"))?;
         let key_file = self.admin_key_file(place);
         let host = self.host.clone();
-        let api = process
+        process
             .ready(|| async {
                 let key = std::fs::read_to_string(&key_file)
                     .with_context(|| format!("no {}", key_file.display()))?;
                 AdminApi::new(&host, key.trim()).get("/apisix/admin/routes").await.map(drop)
             })
-            .await;
-        api?;
+            .await?;
         self.api = AdminApi::new(&self.host, std::fs::read_to_string(&key_file)?.trim());
         self.process = Some(process);
         Ok(())
