@@ -26,3 +26,7 @@ mod worker;
 
 pub use serve::serve;
 pub use worker::WorkerCx;
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

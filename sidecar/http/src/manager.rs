@@ -12,7 +12,7 @@ use http::response::Parts as ResponseHead;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
-use weft_filter_api::LocalReply;
+use weft_filter_api::{LocalReply, Protocol};
 use weft_model::{HeaderMutations, Route, RouteAction, Routes, ServerHeader, VirtualHost};
 use weft_route::{Outcome, RequestView};
 use weft_telemetry::ResponseFlag;
@@ -91,7 +91,7 @@ async fn answer(mut stream: Box<Stream>) -> Result<Response<ReplyBody>, Infallib
             local(&mut stream, *refusal, grpc)
         }
     };
-    finish_head(&stream.connection, &mut answer.head, switching);
+    finish_head(&stream, &mut answer.head, switching);
     if let Some(request_id) = request_id {
         answer.head.headers.insert(names::X_REQUEST_ID, request_id);
     }
@@ -279,7 +279,8 @@ impl Plan<'_> {
 }
 
 /// The last changes to a response's head, whoever made it.
-fn finish_head(connection: &HttpConnection, head: &mut ResponseHead, switching: bool) {
+fn finish_head(stream: &Stream, head: &mut ResponseHead, switching: bool) {
+    let connection = &*stream.connection;
     let manager = &*connection.manager;
     inbound::strip_response(&mut head.headers, switching);
     match manager.server_header {
@@ -294,8 +295,8 @@ fn finish_head(connection: &HttpConnection, head: &mut ResponseHead, switching: 
     if let Some(via) = &manager.via {
         head.headers.append(VIA, via.clone());
     }
-    if connection.is_ending() && !switching {
-        // HTTP/2 leaves it out: there GOAWAY says it.
+    // In HTTP/2 GOAWAY says it.
+    if connection.is_ending() && stream.cx.protocol != Protocol::Http2 && !switching {
         head.headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
 }

@@ -27,3 +27,7 @@ pub use listeners::{ListenerEvent, ListenerOptions, ListenerSet, StopAccepting, 
 pub use relay::{RelayCounters, RelayEnd, relay};
 pub use stream::{DownstreamStream, RawStream};
 pub use timer::{Deadline, TICK, Timers};
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -7,7 +7,7 @@ use std::cell::Cell;
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -145,42 +145,33 @@ impl Direction {
                     Poll::Pending if self.unflushed => Step::Flushing,
                     Poll::Pending => return Poll::Pending,
                 },
-                Step::Writing { buffer, mut at, end } => {
+                Step::Writing { buffer, at, end } => {
                     match Pin::new(&mut *writer).poll_write(cx, &buffer[at..end]) {
-                        Poll::Ready(Ok(0)) => {
-                            return Poll::Ready(Err(Failure::Write(
-                                io::ErrorKind::WriteZero.into(),
-                            )));
-                        }
-                        Poll::Ready(Ok(count)) => {
-                            at += count;
+                        Poll::Ready(written) => {
+                            let count = wrote(written)?;
                             carried.set(carried.get() + count as u64);
                             self.unflushed = true;
+                            let at = at + count;
+                            if at == end {
+                                Step::Reading
+                            } else {
+                                Step::Writing { buffer, at, end }
+                            }
                         }
-                        Poll::Ready(Err(error)) => return Poll::Ready(Err(Failure::Write(error))),
                         Poll::Pending => {
                             self.step = Step::Writing { buffer, at, end };
                             return Poll::Pending;
                         }
                     }
-                    if at == end { Step::Reading } else { Step::Writing { buffer, at, end } }
                 }
-                Step::Flushing => match Pin::new(&mut *writer).poll_flush(cx) {
-                    Poll::Ready(Ok(())) => {
-                        // The reader's waker is set: reading was tried before flushing.
-                        self.unflushed = false;
-                        return Poll::Pending;
-                    }
-                    Poll::Ready(Err(error)) => return Poll::Ready(Err(Failure::Write(error))),
-                    Poll::Pending => return Poll::Pending,
-                },
-                Step::Closing => match Pin::new(&mut *writer).poll_shutdown(cx) {
-                    Poll::Ready(Ok(())) => Step::Closed,
-                    // The other side is gone already; what it sent is still read.
-                    Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::NotConnected => {
-                        Step::Closed
-                    }
-                    Poll::Ready(Err(error)) => return Poll::Ready(Err(Failure::Write(error))),
+                Step::Flushing => {
+                    ready!(Pin::new(&mut *writer).poll_flush(cx)).map_err(Failure::Write)?;
+                    // The reader's waker is set: reading was tried before flushing.
+                    self.unflushed = false;
+                    return Poll::Pending;
+                }
+                Step::Closing => match close(cx, writer)? {
+                    Poll::Ready(()) => Step::Closed,
                     Poll::Pending => {
                         self.step = Step::Closing;
                         return Poll::Pending;
@@ -221,6 +212,28 @@ impl Direction {
                 Ok(Poll::Ready(Step::Writing { buffer, at: 0, end }))
             }
         }
+    }
+}
+
+/// Ends the writing side.
+fn close<W: AsyncWrite + Unpin>(cx: &mut Context<'_>, writer: &mut W) -> Result<Poll<()>, Failure> {
+    match Pin::new(writer).poll_shutdown(cx) {
+        Poll::Ready(Ok(())) => Ok(Poll::Ready(())),
+        // The other side is gone already; what it sent is still read.
+        Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::NotConnected => {
+            Ok(Poll::Ready(()))
+        }
+        Poll::Ready(Err(error)) => Err(Failure::Write(error)),
+        Poll::Pending => Ok(Poll::Pending),
+    }
+}
+
+/// How much was written; nothing at all is a failure.
+fn wrote(written: io::Result<usize>) -> Result<usize, Failure> {
+    match written {
+        Ok(0) => Err(Failure::Write(io::ErrorKind::WriteZero.into())),
+        Ok(count) => Ok(count),
+        Err(error) => Err(Failure::Write(error)),
     }
 }
 
