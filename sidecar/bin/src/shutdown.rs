@@ -43,14 +43,12 @@ impl Events {
 
     /// The next event. The order of simultaneous events does not matter: each is seen in the end.
     pub(crate) async fn next(&mut self) -> Event {
-        loop {
-            tokio::select! {
-                _ = self.terminate.recv() => return Event::End("SIGTERM"),
-                _ = self.interrupt.recv() => return Event::End("SIGINT"),
-                _ = self.hangup.recv() => return Event::Reopen,
-                _ = self.user.recv() => return Event::Reopen,
-                Some(event) = self.commands.recv() => return event,
-            }
+        tokio::select! {
+            _ = self.terminate.recv() => Event::End("SIGTERM"),
+            _ = self.interrupt.recv() => Event::End("SIGINT"),
+            _ = self.hangup.recv() => Event::Reopen,
+            _ = self.user.recv() => Event::Reopen,
+            Some(event) = self.commands.recv() => event,
         }
     }
 }
