@@ -150,14 +150,13 @@ async fn serve_stream(
     let sniffed = Box::pin(sniff::speaks(connection, stream, drain)).await;
     let Some((stream, speaks)) = sniffed else { return };
     let io = TokioIo::new(stream);
-    let service = {
-        let connection = Rc::clone(connection);
-        service_fn(move |request| manager::handle(&connection, request))
-    };
+    let shared = Rc::clone(connection);
     let stats = &connection.manager.stats;
     let result = match speaks {
         Speaks::Http1 => {
             stats.cx_http1_total.inc();
+            // hyper keeps one place for the request that is handled.
+            let service = service_fn(move |request| manager::handle(&shared, request));
             let codec = codec::http1(&connection.manager).serve_connection(io, service);
             if connection.manager.upgrades.is_empty() {
                 Drive::new(codec, connection, drain).await
@@ -167,6 +166,8 @@ async fn serve_stream(
         }
         Speaks::Http2 => {
             stats.cx_http2_total.inc();
+            // On its way into the stream's task the future is moved several times.
+            let service = service_fn(move |request| Box::pin(manager::handle(&shared, request)));
             let codec = codec::http2(&connection.manager).serve_connection(io, service);
             Drive::new(codec, connection, drain).await
         }
