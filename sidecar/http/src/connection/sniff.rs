@@ -15,6 +15,9 @@ use super::codec::Speaks;
 /// What an HTTP/2 connection begins with (RFC 9113, 3.4).
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
+/// How much is read before it is known what the connection speaks, bytes.
+const FIRST_READ: usize = 4096;
+
 /// A stream of which some bytes have been read already.
 #[derive(Debug)]
 pub(crate) struct Sniffed {
@@ -72,7 +75,8 @@ fn known(connection: &HttpConnection) -> Option<Speaks> {
 
 /// Reads until the bytes differ from the preface or all of it is there.
 async fn sniff(mut stream: DownstreamStream) -> io::Result<(Sniffed, Speaks)> {
-    let mut seen = Vec::with_capacity(PREFACE.len());
+    // Room for a usual first request: what the codec gets in one piece it reads into one buffer.
+    let mut seen = Vec::with_capacity(FIRST_READ);
     loop {
         if stream.read_buf(&mut seen).await? == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
