@@ -138,7 +138,8 @@ fn tell(problems: &[Problem], known: &mut Vec<Problem>) {
     if problems == known.as_slice() {
         return;
     }
-    for Problem { key, field, reason, served } in problems.iter().filter(|one| !known.contains(one))
+    for Problem { key, field, reason, served, .. } in
+        problems.iter().filter(|one| !known.contains(one))
     {
         if *served {
             tracing::warn!(%key, %field, %reason, "a part of the resource has no effect");

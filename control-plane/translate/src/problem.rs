@@ -13,6 +13,8 @@ pub struct Problem {
     pub reason: String,
     /// Whether the resource is served without that part; otherwise it isn't served at all.
     pub served: bool,
+    /// Whether it is only that another resource is missing, which may come.
+    pub dangling: bool,
 }
 
 /// A field that keeps its resource from being served.
@@ -21,19 +23,27 @@ pub struct Problem {
 pub(crate) struct Unsupported {
     pub(crate) field: String,
     pub(crate) reason: String,
+    dangling: bool,
 }
 
 impl Unsupported {
     pub(crate) fn new(field: impl Into<String>, reason: impl Into<String>) -> Self {
-        Self { field: field.into(), reason: reason.into() }
+        Self { field: field.into(), reason: reason.into(), dangling: false }
+    }
+
+    /// A reference to a resource that isn't there.
+    pub(crate) fn missing(field: &str, what: impl std::fmt::Display) -> Self {
+        let error = Self::new(field, format!("there is no {what}"));
+        Self { dangling: true, ..error }
     }
 
     /// The same within an outer field.
     pub(crate) fn within(self, outer: &str) -> Self {
-        Self { field: format!("{outer}.{}", self.field), reason: self.reason }
+        Self { field: format!("{outer}.{}", self.field), ..self }
     }
 
     pub(crate) fn of(self, key: &ResourceKey) -> Problem {
-        Problem { key: key.clone(), field: self.field, reason: self.reason, served: false }
+        let Self { field, reason, dangling } = self;
+        Problem { key: key.clone(), field, reason, served: false, dangling }
     }
 }

@@ -4,6 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use weft_control_model::{OutboundTrafficPolicy, Resources};
+use weft_xds_proto::pb::envoy::config::core::v3::{
+    HeaderValueOption, header_value_option::HeaderAppendAction,
+};
 use weft_xds_proto::pb::envoy::config::route::v3::{
     DirectResponseAction, Route, RouteAction, RouteConfiguration, RouteMatch, VirtualHost,
     route::Action, route_action::ClusterSpecifier, route_match::PathSpecifier,
@@ -56,8 +59,22 @@ pub(crate) fn edge(
     groups.entry(HostPattern::Any).or_default();
     let hosts = virtual_hosts(groups.keys()).into_iter();
     let hosts = hosts.map(|host| virtual_host(&host, &groups, vec![host.domain()]));
-    tables.tables.push(table(edge_name(over_tls).to_owned(), hosts.collect()));
+    let mut table = table(edge_name(over_tls).to_owned(), hosts.collect());
+    let port = if over_tls { settings.edge_https_port } else { settings.edge_http_port };
+    table.request_headers_to_add = client_headers(port);
+    tables.tables.push(table);
     tables
+}
+
+/// What APISIX tells upstreams of the client, whatever the client says itself.
+fn client_headers(port: u16) -> Vec<HeaderValueOption> {
+    let set = |name, value: String| {
+        envoy::header(name, value, HeaderAppendAction::OverwriteIfExistsOrAdd)
+    };
+    vec![
+        set("x-real-ip", "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%".to_owned()),
+        set("x-forwarded-port", port.to_string()),
+    ]
 }
 
 /// The tables of the sidecars, one for each port.

@@ -41,12 +41,13 @@ impl<'a> RouteContext<'a> {
         resources: &'a Resources,
         item: &Item<Route>,
     ) -> Result<Self, Unsupported> {
-        let service = match &item.value.service_id {
-            None => None,
-            Some(id) => Some(resources.services.get(id).ok_or_else(|| {
-                Unsupported::new("service_id", format!("there is no service {id}"))
-            })?),
-        };
+        let service =
+            match &item.value.service_id {
+                None => None,
+                Some(id) => Some(resources.services.get(id).ok_or_else(|| {
+                    Unsupported::missing("service_id", format_args!("service {id}"))
+                })?),
+            };
         let key = ResourceKey::new(ResourceKind::Route, item.id.clone());
         let route = Arc::clone(&item.value);
         Ok(Self { resources, route, service, key, created: item.created })
@@ -142,7 +143,7 @@ pub(crate) fn referenced(resources: &Resources, id: &ResourceId) -> Result<Targe
     let item = resources
         .upstreams
         .get(id)
-        .ok_or_else(|| Unsupported::new("upstream_id", format!("there is no upstream {id}")))?;
+        .ok_or_else(|| Unsupported::missing("upstream_id", format_args!("upstream {id}")))?;
     Ok(inline(ResourceKey::new(ResourceKind::Upstream, id.clone()), &item.value))
 }
 

@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 
 use weft_control_model::{EndpointIdentity, Ssl};
-use weft_xds_proto::pb::envoy::config::core::v3::TransportSocket;
+use weft_xds_proto::pb::envoy::config::core::v3::{
+    ConfigSource, DataSource, TransportSocket, data_source::Specifier,
+};
 use weft_xds_proto::pb::envoy::extensions::transport_sockets::tls::v3::{
     CertificateValidationContext, CommonTlsContext, DownstreamTlsContext, SdsSecretConfig,
     SubjectAltNameMatcher, TlsParameters, UpstreamTlsContext,
@@ -118,8 +120,10 @@ fn agent_secret(name: &str) -> SdsSecretConfig {
     SdsSecretConfig { name: name.to_owned(), sds_config: Some(envoy::from_agent()) }
 }
 
+/// A secret over the aggregated stream; one that doesn't come holds up a start for Envoy's 15 s.
 fn ads_secret(name: String) -> SdsSecretConfig {
-    SdsSecretConfig { name, sds_config: Some(envoy::from_ads()) }
+    let source = ConfigSource { initial_fetch_timeout: None, ..envoy::from_ads() };
+    SdsSecretConfig { name, sds_config: Some(source) }
 }
 
 fn versions(minimum: TlsProtocol, maximum: TlsProtocol) -> TlsParameters {
@@ -148,12 +152,8 @@ impl OwnTls {
     pub(crate) fn socket(&self) -> TransportSocket {
         let validation = self.verify.then(|| {
             ValidationContextType::ValidationContext(CertificateValidationContext {
-                trusted_ca: Some(weft_xds_proto::pb::envoy::config::core::v3::DataSource {
-                    specifier: Some(
-                        weft_xds_proto::pb::envoy::config::core::v3::data_source::Specifier::Filename(
-                            SYSTEM_AUTHORITIES.to_owned(),
-                        ),
-                    ),
+                trusted_ca: Some(DataSource {
+                    specifier: Some(Specifier::Filename(SYSTEM_AUTHORITIES.to_owned())),
                     ..Default::default()
                 }),
                 match_typed_subject_alt_names: self.sni.iter().map(dns_name).collect(),

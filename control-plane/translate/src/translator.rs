@@ -37,8 +37,7 @@ pub struct Translator {
     mesh_routes: Arc<TypeResources>,
     edge_routes: Arc<TypeResources>,
     secrets: Arc<TypeResources>,
-    /// By the families of the node's addresses.
-    edge_listeners: HashMap<Families, Arc<TypeResources>>,
+    edge_listeners: HashMap<EdgeKind, Arc<TypeResources>>,
     sidecars: HashMap<Inbound, SidecarSet>,
     /// The shared clusters with those of a workload's own ports, beside the shared ones alone.
     sidecar_clusters: HashMap<InboundKinds, (Arc<TypeResources>, Arc<TypeResources>)>,
@@ -51,6 +50,9 @@ struct Seen {
     resources: Resources,
     addresses: VirtualAddresses,
 }
+
+/// The families of an edge's addresses, and whether it is sent private keys.
+type EdgeKind = (Families, bool);
 
 /// What follows from the configuration alone.
 #[derive(Default)]
@@ -142,7 +144,7 @@ impl Translator {
         let Some(seen) = &self.seen else { return empty };
         let with_endpoints = empty.with(ResourceType::Endpoint, Arc::clone(&self.endpoints));
         if profile.is_edge() {
-            let listeners = self.edge_listeners(profile.families());
+            let listeners = self.edge_listeners((profile.families(), profile.is_trusted()));
             let secrets =
                 if profile.is_trusted() { Arc::clone(&self.secrets) } else { Arc::default() };
             return with_endpoints
@@ -194,8 +196,8 @@ impl Translator {
         self.configured =
             Configured { targets, tcp_services, http_ports, clusters_of, problems, generation };
         let known: Vec<_> = self.edge_listeners.keys().copied().collect();
-        for families in known {
-            self.build_edge_listeners(families, inputs.resources);
+        for kind in known {
+            self.build_edge_listeners(kind, inputs.resources);
         }
     }
 
@@ -220,22 +222,25 @@ impl Translator {
         replace(&mut self.endpoints, endpoints);
     }
 
-    fn edge_listeners(&mut self, families: Families) -> Arc<TypeResources> {
-        if let Some(known) = self.edge_listeners.get(&families) {
+    fn edge_listeners(&mut self, kind: EdgeKind) -> Arc<TypeResources> {
+        if let Some(known) = self.edge_listeners.get(&kind) {
             return Arc::clone(known);
         }
         let resources = self.seen.as_ref().map(|seen| seen.resources.clone()).unwrap_or_default();
-        self.build_edge_listeners(families, &resources)
+        self.build_edge_listeners(kind, &resources)
     }
 
     fn build_edge_listeners(
         &mut self,
-        families: Families,
+        (families, trusted): EdgeKind,
         resources: &Resources,
     ) -> Arc<TypeResources> {
-        let layer = self.edge_listeners.entry(families).or_default();
+        let layer = self.edge_listeners.entry((families, trusted)).or_default();
         let mut builder = LayerBuilder::over(layer);
-        let https = edge::https_listener(families, &self.settings, resources, &mut Vec::new());
+        // Without keys it could never serve, and an edge that waits for it would serve nothing.
+        let https = trusted
+            .then(|| edge::https_listener(families, &self.settings, resources, &mut Vec::new()))
+            .flatten();
         let listeners = https.into_iter().chain([edge::http_listener(families, &self.settings)]);
         for listener in listeners {
             builder.add(&listener.name, &listener);

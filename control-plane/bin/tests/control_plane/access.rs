@@ -83,14 +83,18 @@ async fn a_proven_edge_is_sent_the_keys_of_certificates() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_edge_of_a_workload_s_namespace_is_sent_no_keys() {
+async fn an_edge_of_a_workload_s_namespace_is_sent_no_keys_and_serves_http() {
     let running = Running::start().await;
     upload_certificate(&running).await;
     let edge = node("router~10.0.0.9~edge.demo~demo.svc", "10.0.0.9", &json!({}));
     let edge = TestNode::connect(edge, transport(&running, "demo", "greeter"));
-    edge.until(|received| received.of(ResourceType::Listener, "0.0.0.0_9443").map(drop)).await;
+    edge.until(|received| received.of(ResourceType::Listener, "0.0.0.0_9080").map(drop)).await;
     let keys = |received: &super::support::Received| {
-        received.resources.keys().filter(|(kind, _)| *kind == ResourceType::Secret).count()
+        received
+            .resources
+            .keys()
+            .filter(|(kind, name)| *kind == ResourceType::Secret || name == "0.0.0.0_9443")
+            .count()
     };
     assert_eq!(edge.until(|received| Some(keys(received))).await, 0);
     edge.leave().await;

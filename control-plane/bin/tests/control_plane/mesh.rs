@@ -162,3 +162,15 @@ async fn an_edge_without_proof_is_sent_routes_and_no_keys() {
     edge.leave().await;
     running.control_plane.shutdown().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_route_may_follow_its_service_at_once() {
+    let running = Running::start().await;
+    for number in 0..20 {
+        let service = json!({"upstream": {"nodes": {"10.0.0.1:80": 1}}});
+        running.put(&format!("/apisix/admin/services/{number}"), service).await;
+        let route = json!({"uri": format!("/{number}"), "service_id": number.to_string()});
+        running.put(&format!("/apisix/admin/routes/{number}"), route).await;
+    }
+    running.control_plane.shutdown().await;
+}

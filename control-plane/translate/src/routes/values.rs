@@ -43,17 +43,15 @@ fn format_of(name: &str, field: &str) -> Result<String, Unsupported> {
     }
     Ok(match name {
         "remote_addr" => "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%",
-        "remote_port" => "%DOWNSTREAM_REMOTE_PORT%",
-        "host" => "%REQ(:AUTHORITY)%",
-        "request_method" => "%REQ(:METHOD)%",
-        "request_uri" => "%REQ(:PATH)%",
-        "scheme" => "%REQ(:SCHEME)%",
         "server_addr" => "%DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT%",
         "server_port" => "%DOWNSTREAM_LOCAL_PORT%",
         _ => {
             return Err(Unsupported::new(
                 field,
-                format!("a proxy doesn't know the variable ${name}"),
+                format!(
+                    "the variable ${name} can't be used here yet; $remote_addr, $server_addr, \
+                     $server_port and $http_* can"
+                ),
             ));
         }
     }
@@ -69,6 +67,6 @@ mod tests {
         let value = |text| header_value(text, "f");
         let expected = "a-%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%:%REQ(x-y)%%%$";
         assert_eq!(value("a-$remote_addr:${http_x_y}%$"), Ok(expected.to_owned()));
-        assert!(value("$consumer_name").is_err());
+        assert!(value("$consumer_name").is_err() && value("$host").is_err());
     }
 }
