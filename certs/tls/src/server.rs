@@ -63,6 +63,7 @@ pub struct ServerTls {
     with_alpn: Arc<ServerConfig>,
     without_alpn: Arc<ServerConfig>,
     verifies_clients: bool,
+    uri_sans: Vec<String>,
 }
 
 impl ServerTls {
@@ -92,12 +93,19 @@ impl ServerTls {
             with_alpn: Arc::new(config),
             without_alpn,
             verifies_clients: spec.validation.as_ref().is_some_and(ValidationSpec::verifies),
+            uri_sans: first_uri_sans(&spec.certificates),
         })
     }
 
     /// Whether a certificate that a client shows proves anything: somebody had to vouch for it.
     pub fn verifies_clients(&self) -> bool {
         self.verifies_clients
+    }
+
+    /// URI SANs of the certificate that is shown when no server name chooses another: in a mesh,
+    /// the workload's identity.
+    pub fn uri_sans(&self) -> &[String] {
+        &self.uri_sans
     }
 
     /// The configuration for a client that offers these protocols.
@@ -131,6 +139,11 @@ impl ServerTls {
         };
         Ok(start.into_stream(Arc::clone(config)).await?)
     }
+}
+
+fn first_uri_sans(certificates: &[CertifiedChain]) -> Vec<String> {
+    let first = certificates.first().into_iter();
+    first.flat_map(|chain| chain.leaf().uris()).map(str::to_owned).collect()
 }
 
 impl fmt::Debug for ServerTls {

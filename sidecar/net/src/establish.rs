@@ -233,7 +233,7 @@ async fn accept_tls(
     let stream = tokio::time::timeout(limit, tls.accept(stream))
         .await
         .map_err(|_| Refused::TlsTimeout)??;
-    let facts = tls_facts(&stream);
+    let facts = tls_facts(&stream, &tls);
     Ok((DownstreamStream::Tls(Box::new(stream)), facts))
 }
 

@@ -3,10 +3,10 @@
 use bytes::Bytes;
 use weft_filter_api::{PeerFacts, TlsFacts};
 use weft_spiffe::SubjectAltName;
-use weft_tls::{Handshake, PeerCertificate, ServerStream, TlsVersion};
+use weft_tls::{Handshake, PeerCertificate, ServerStream, ServerTls, TlsVersion};
 
-/// The facts of a session that the proxy accepted.
-pub(crate) fn tls_facts<IO>(stream: &ServerStream<IO>) -> TlsFacts {
+/// The facts of a session that the proxy accepted with this configuration.
+pub(crate) fn tls_facts<IO>(stream: &ServerStream<IO>, tls: &ServerTls) -> TlsFacts {
     let handshake = Handshake::of_server(stream.get_ref().1);
     TlsFacts {
         alpn: handshake.alpn.map(Bytes::from),
@@ -17,7 +17,7 @@ pub(crate) fn tls_facts<IO>(stream: &ServerStream<IO>) -> TlsFacts {
         },
         cipher: handshake.cipher.to_owned(),
         peer: handshake.peer.map(|peer| peer_facts(&peer)),
-        local_uri_sans: Vec::new(),
+        local_uri_sans: tls.uri_sans().to_vec(),
     }
 }
 

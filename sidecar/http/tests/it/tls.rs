@@ -93,7 +93,7 @@ fn a_callers_certificate_is_told_to_the_upstream() {
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.unwrap();
         let told = header(&answer, "x-forwarded-client-cert").unwrap();
-        assert!(told.starts_with("Hash="), "{told}");
+        assert!(told.starts_with(&format!("By={SERVER};Hash=")), "{told}");
         assert!(told.ends_with(&format!("Subject=\"\";URI={CLIENT}")), "{told}");
         assert_eq!(header(&answer, "x-forwarded-proto"), Some("https"));
         assert_eq!(world.listener.ssl_handshake.value(), 1);
