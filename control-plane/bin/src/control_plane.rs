@@ -174,6 +174,7 @@ async fn start_engine(
         addresses: saved.addresses().await?,
         saved: saved.clone(),
         settings: config.settings(),
+        hosts: std::collections::BTreeMap::new(),
         published: Arc::clone(&core.published),
         stop: core.stop.clone(),
     };

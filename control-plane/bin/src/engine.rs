@@ -1,7 +1,6 @@
 //! The one task through which every change passes to the nodes.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -12,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use weft_control_model::{MeshService, Resources, Role};
 use weft_discovery::{AddressBook, MeshRegistry, Saved};
 use weft_store::{Follower, StoreError};
-use weft_translate::{Inputs, NodeProfile, Problem, Settings, Translator, mesh_hosts};
+use weft_translate::{Inputs, MeshHost, NodeProfile, Problem, Settings, Translator, mesh_hosts};
 use weft_xds_server::NodeResources;
 
 use crate::nodes::Nodes;
@@ -42,6 +41,8 @@ pub(crate) struct Engine {
     pub(crate) saved: Saved,
     pub(crate) addresses: AddressBook,
     pub(crate) settings: Settings,
+    /// The hosts of the mesh, as of the last configuration.
+    pub(crate) hosts: BTreeMap<String, MeshHost>,
     pub(crate) published: Arc<RwLock<Published>>,
     pub(crate) stop: CancellationToken,
 }
@@ -106,11 +107,12 @@ impl Engine {
 
     /// Every host of the mesh has an address before it is published.
     async fn give_addresses(&mut self, resources: &Resources) {
-        for host in mesh_hosts(resources, &self.settings.service_ports).into_keys() {
-            match self.addresses.assign(&host) {
+        self.hosts = mesh_hosts(resources, &self.settings.service_ports);
+        for host in self.hosts.keys() {
+            match self.addresses.assign(host) {
                 Ok((_, false)) => {}
                 Ok((address, true)) => {
-                    if let Err(error) = self.saved.save_address(&host, address).await {
+                    if let Err(error) = self.saved.save_address(host, address).await {
                         tracing::error!(%host, %address, %error, "can't save the virtual address");
                     }
                 }
@@ -120,13 +122,12 @@ impl Engine {
     }
 
     fn show(&self, resources: &Resources, translator: &Translator) {
-        let hosts = mesh_hosts(resources, &self.settings.service_ports);
-        let addresses: &BTreeMap<String, IpAddr> = self.addresses.addresses();
-        let services = hosts.into_iter().map(|(host, known)| MeshService {
-            virtual_address: addresses.get(&host).copied(),
-            ports: known.ports.into_iter().collect(),
-            workloads: translator.endpoints_behind(&host),
-            host,
+        let addresses = self.addresses.addresses();
+        let services = self.hosts.iter().map(|(host, known)| MeshService {
+            host: host.clone(),
+            virtual_address: addresses.get(host).copied(),
+            ports: known.ports.iter().copied().collect(),
+            workloads: translator.endpoints_behind(host),
         });
         let services = services.collect();
         *self.published.write() = Published { resources: resources.clone(), services };

@@ -10,7 +10,8 @@ use weft_control_model::{
 };
 use weft_xds_proto::pack;
 use weft_xds_proto::pb::envoy::config::cluster::v3::{
-    Cluster,
+    CircuitBreakers, Cluster,
+    circuit_breakers::Thresholds,
     cluster::{
         ClusterDiscoveryType, DiscoveryType, DnsLookupFamily, EdsClusterConfig, LbPolicy,
         TransportSocketMatch,
@@ -126,6 +127,7 @@ fn base(name: &str, upstream: &Upstream) -> Cluster {
         name: name.to_owned(),
         connect_timeout: Some(duration(connect.connect)),
         lb_policy: policy.into(),
+        circuit_breakers: Some(no_limits()),
         ..Default::default()
     };
     if !matches!(upstream.scheme, Scheme::Tcp | Scheme::Tls | Scheme::Udp | Scheme::Kafka) {
@@ -292,12 +294,26 @@ fn ignored(upstream: &Upstream) -> Vec<Unsupported> {
     ignored
 }
 
+/// Envoy allows 1,024 requests at a time unless told otherwise; APISIX knows no such limit.
+fn no_limits() -> CircuitBreakers {
+    let most = Some(number(u32::MAX));
+    let thresholds = Thresholds {
+        max_connections: most,
+        max_pending_requests: most,
+        max_requests: most,
+        max_retries: most,
+        ..Default::default()
+    };
+    CircuitBreakers { thresholds: vec![thresholds], ..Default::default() }
+}
+
 /// A cluster whose connections go where they wanted to.
 pub(crate) fn original_destination(name: &str) -> Cluster {
     Cluster {
         name: name.to_owned(),
         connect_timeout: Some(duration(Duration::from_secs(10))),
         lb_policy: LbPolicy::ClusterProvided.into(),
+        circuit_breakers: Some(no_limits()),
         cluster_discovery_type: Some(discovery(DiscoveryType::OriginalDst)),
         ..Default::default()
     }

@@ -21,19 +21,23 @@ impl HostPattern {
         match host.strip_prefix('*') {
             None => Self::Exact(host.to_owned()),
             Some("") => Self::Any,
-            Some(suffix) => Self::Suffix(std::cmp::Reverse(suffix.len()), suffix.to_owned()),
+            Some(suffix) => Self::suffix(suffix),
         }
     }
 
-    /// Whether every host that `narrow` covers is covered by this one, too.
-    fn covers(&self, narrow: &Self) -> bool {
-        match (self, narrow) {
-            (Self::Any, _) => true,
-            (Self::Suffix(_, wide), Self::Exact(name) | Self::Suffix(_, name)) => {
-                name.ends_with(wide.as_str())
-            }
-            (wide, narrow) => wide == narrow,
-        }
+    fn suffix(text: &str) -> Self {
+        Self::Suffix(std::cmp::Reverse(text.len()), text.to_owned())
+    }
+
+    /// This pattern and all that cover what it covers, most specific first.
+    fn covering(&self) -> impl Iterator<Item = Self> + '_ {
+        let (own, name) = match self {
+            Self::Exact(name) => (Some(self.clone()), name.as_str()),
+            Self::Suffix(_, suffix) => (None, suffix.as_str()),
+            Self::Any => (None, ""),
+        };
+        let suffixes = name.char_indices().map(|(at, _)| Self::suffix(&name[at..]));
+        own.into_iter().chain(suffixes).chain([Self::Any])
     }
 
     /// As Envoy writes it among `domains`.
@@ -69,7 +73,7 @@ pub(crate) fn groups_for<'a, R>(
     host: &HostPattern,
     routes: &'a BTreeMap<HostPattern, R>,
 ) -> Vec<&'a R> {
-    routes.iter().filter(|(pattern, _)| pattern.covers(host)).map(|(_, group)| group).collect()
+    host.covering().filter_map(|pattern| routes.get(&pattern)).collect()
 }
 
 #[cfg(test)]

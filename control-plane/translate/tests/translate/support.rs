@@ -89,8 +89,11 @@ impl World {
 
     pub(crate) fn update(&mut self) {
         let hosts = mesh_hosts(&self.resources, &self.settings.service_ports);
-        let addresses: VirtualAddresses =
-            hosts.into_keys().zip(1..).map(|(host, n)| (host, [240, 240, 0, n].into())).collect();
+        let addresses: VirtualAddresses = hosts
+            .into_keys()
+            .zip(1_u32..)
+            .map(|(host, n)| (host, [240, 240, (n >> 8) as u8, n as u8].into()))
+            .collect();
         self.translator.update(Inputs {
             resources: &self.resources,
             registry: &self.registry,
