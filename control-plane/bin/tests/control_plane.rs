@@ -4,5 +4,7 @@
 mod access;
 #[path = "control_plane/mesh.rs"]
 mod mesh;
+#[path = "control_plane/program.rs"]
+mod program;
 #[path = "control_plane/support.rs"]
 mod support;
