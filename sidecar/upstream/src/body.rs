@@ -132,7 +132,7 @@ impl Body for UpstreamBody {
         let frame = ready!(Pin::new(&mut this.inner).poll_frame(cx));
         match &frame {
             None => this.finish(),
-            Some(Ok(_)) if this.inner.is_end_stream() => this.finish(),
+            Some(Ok(frame)) if frame.is_trailers() || this.inner.is_end_stream() => this.finish(),
             Some(Ok(_)) => {}
             Some(Err(_)) => this.held = None,
         }

@@ -1,14 +1,22 @@
 //! Bringing a request into the shape that the upstream's protocol demands.
 
 use http::header::{
-    CONNECTION, HOST, HeaderMap, HeaderName, HeaderValue, TE, TRANSFER_ENCODING, UPGRADE,
+    CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue, TE, TRANSFER_ENCODING,
+    UPGRADE,
 };
 use http::uri::{Authority, PathAndQuery, Scheme, Uri};
 use http::{Method, Request, Version};
+use http_body::Body;
 
 /// HTTP/1.1: the target is path and query, the authority stands in `Host`.
-pub(crate) fn for_http1<B>(request: &mut Request<B>) {
+pub(crate) fn for_http1<B: Body>(request: &mut Request<B>) {
     *request.version_mut() = Version::HTTP_11;
+    // Who sends no body where one is usual says so (RFC 9110, 8.6); hyper does not.
+    if request.body().is_end_stream()
+        && matches!(*request.method(), Method::POST | Method::PUT | Method::PATCH)
+    {
+        request.headers_mut().entry(CONTENT_LENGTH).or_insert(HeaderValue::from_static("0"));
+    }
     if request.uri().authority().is_none() || *request.method() == Method::CONNECT {
         return;
     }
@@ -58,13 +66,14 @@ fn strip_connection_headers(headers: &mut HeaderMap) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::RequestBody;
 
-    fn request(uri: &str, headers: &[(&'static str, &'static str)]) -> Request<()> {
+    fn request(uri: &str, headers: &[(&'static str, &'static str)]) -> Request<RequestBody> {
         let mut request = Request::builder().uri(uri);
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        request.body(()).unwrap()
+        request.body(RequestBody::Empty).unwrap()
     }
 
     #[test]

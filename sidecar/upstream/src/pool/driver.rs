@@ -131,6 +131,7 @@ async fn establish(
 fn http1_options(config: &Cluster) -> http1::Builder {
     let mut options = http1::Builder::new();
     options
+        .allow_obsolete_multiline_headers_in_responses(true)
         .preserve_header_case(config.http1.preserve_case)
         .title_case_headers(config.http1.title_case);
     options
