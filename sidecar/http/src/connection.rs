@@ -158,11 +158,8 @@ async fn serve_stream(
             // hyper keeps one place for the request that is handled.
             let service = service_fn(move |request| manager::handle(&shared, request));
             let codec = codec::http1(&connection.manager).serve_connection(io, service);
-            if connection.manager.upgrades.is_empty() {
-                Drive::new(codec, connection, drain).await
-            } else {
-                Drive::new(codec.with_upgrades(), connection, drain).await
-            }
+            // A route may allow an upgrade that the connection manager does not know of.
+            Drive::new(codec.with_upgrades(), connection, drain).await
         }
         Speaks::Http2 => {
             stats.cx_http2_total.inc();

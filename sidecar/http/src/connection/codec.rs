@@ -80,21 +80,6 @@ where
 
 type BoxError = Box<dyn StdError + Send + Sync>;
 
-impl<I, B, S> Codec for http1::Connection<I, S>
-where
-    S: HttpService<Incoming, ResBody = B>,
-    S::Error: Into<BoxError>,
-    I: Read + Write + Unpin,
-    B: Body + 'static,
-    B::Error: Into<BoxError>,
-{
-    const ANNOUNCES: bool = false;
-
-    fn shut_down(self: Pin<&mut Self>) {
-        self.graceful_shutdown();
-    }
-}
-
 impl<I, B, S> Codec for http1::UpgradeableConnection<I, S>
 where
     S: HttpService<Incoming, ResBody = B>,

@@ -87,3 +87,19 @@ fn a_forced_drain_ends_upgraded_connections() {
         world.drain.empty().await;
     });
 }
+
+#[test]
+fn a_route_may_allow_what_the_connection_manager_does_not_know() {
+    local(async {
+        let mut setup = Setup::to(echo_after_upgrade().await);
+        setup.manager.upgrades.clear();
+        setup.action().upgrades.push(("websocket".into(), true));
+        let world = setup.start().await;
+        let mut client = Client::connect(world.address).await;
+        client.send(REQUEST).await;
+        assert!(client.head().await.starts_with("HTTP/1.1 101"));
+        let mut seen = [0; 2];
+        client.stream.read_exact(&mut seen).await.unwrap();
+        assert_eq!(&seen, b"hi");
+    });
+}
