@@ -83,7 +83,8 @@ impl ReplyBody {
         let Content::Upstream(body) = &mut self.content else { return Poll::Ready(None) };
         match Pin::new(&mut *body).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
-                let last = body.is_end_stream();
+                // Nothing comes after trailers; a codec may drop the body when it has them.
+                let last = frame.is_trailers() || body.is_end_stream();
                 self.passed(&frame);
                 if last {
                     self.finish();

@@ -44,7 +44,8 @@ pub(crate) async fn forward(plan: &Plan<'_>, action: &Forward, stream: &mut Stre
     stream.cx.cluster = Some(target.cluster.handle().name().clone());
     let limits = timeouts::limits(plan, action, stream);
     prepare::request(plan, action, &target, stream);
-    if let Some(expected) = limits.response {
+    // The shorter one: a limit of one try is dropped where that of the exchange is not longer.
+    if let Some(expected) = limits.one_try.or(limits.response) {
         timeouts::announce(&mut stream.head.headers, expected);
     }
     stream.log_request();

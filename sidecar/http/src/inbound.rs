@@ -6,7 +6,7 @@ mod origin;
 mod path;
 mod request_id;
 
-use http::header::{CONNECTION, EXPECT, HOST, TE, TRANSFER_ENCODING, UPGRADE};
+use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TE, TRANSFER_ENCODING, UPGRADE};
 use http::request::Parts as RequestHead;
 use http::uri::{Authority, PathAndQuery};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version};
@@ -134,26 +134,64 @@ fn check(manager: &HttpConnectionManager, head: &mut RequestHead) -> Result<(), 
             head.headers.insert(HOST, host);
         }
     }
-    // The target's host wins over the header (RFC 9112, 3.2.2; RFC 9113, 8.3.1).
-    if let Some(authority) = head.uri.authority() {
-        if head.version < Version::HTTP_2 && head.method != Method::CONNECT {
-            let host = HeaderValue::from_str(authority.as_str());
-            head.headers.insert(HOST, host.map_err(|_| bad_host())?);
-            let path = head.uri.path_and_query().cloned();
-            head.uri = Uri::from(path.unwrap_or_else(|| PathAndQuery::from_static("/")));
-        } else {
-            head.headers.remove(HOST);
-        }
-    } else if head.headers.get(HOST).is_none_or(HeaderValue::is_empty) {
-        return Err(refuse(StatusCode::BAD_REQUEST, "missing_host_header"));
-    } else if head.headers.get_all(HOST).iter().nth(1).is_some() {
-        return Err(bad_host());
+    if head.version < Version::HTTP_2 && !is_only_chunked(&head.headers) {
+        return Err(refuse(StatusCode::NOT_IMPLEMENTED, "http1.invalid_transfer_encoding"));
     }
+    check_host(head)?;
     if manager.max_headers < u32::try_from(head.headers.len()).unwrap_or(u32::MAX) {
         let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
         return Err(refuse(status, "http2.too_many_headers"));
     }
     check_underscores(manager, &mut head.headers)
+}
+
+/// Leaves one host: the target's wins over the header (RFC 9112, 3.2.2; RFC 9113, 8.3.1).
+fn check_host(head: &mut RequestHead) -> Result<(), Box<LocalReply>> {
+    if let Some(authority) = head.uri.authority() {
+        if head.version >= Version::HTTP_2 || head.method == Method::CONNECT {
+            head.headers.remove(HOST);
+            return Ok(());
+        }
+        if !matches!(head.uri.scheme_str(), Some("http" | "https")) {
+            return Err(refuse(StatusCode::BAD_REQUEST, "http1.invalid_url"));
+        }
+        // Who the user is concerns no proxy (RFC 9110, 4.2.4).
+        let host = authority.as_str();
+        let host = host.rsplit_once('@').map_or(host, |(_, host)| host);
+        let host = HeaderValue::from_str(host).map_err(|_| bad_host())?;
+        head.headers.insert(HOST, host);
+        let path = head.uri.path_and_query().cloned();
+        head.uri = Uri::from(path.unwrap_or_else(|| PathAndQuery::from_static("/")));
+        return Ok(());
+    }
+    let mut hosts = head.headers.get_all(HOST).iter();
+    match (hosts.next(), hosts.next()) {
+        (Some(host), None) if !host.is_empty() => {
+            if host.as_bytes().iter().all(|byte| may_stand_in_host(*byte)) {
+                Ok(())
+            } else {
+                Err(bad_host())
+            }
+        }
+        (Some(_), Some(_)) => Err(bad_host()),
+        _ => Err(refuse(StatusCode::BAD_REQUEST, "missing_host_header")),
+    }
+}
+
+/// Whether a byte may be part of an authority (RFC 3986, 3.2); `%` and `@` are left to the
+/// upstream, as Envoy does.
+fn may_stand_in_host(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._~:[]%!$&'()*+,;=@".contains(&byte)
+}
+
+/// Whether the only coding of the body is the one that the codec takes away.
+fn is_only_chunked(headers: &HeaderMap) -> bool {
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    match (codings.next(), codings.next()) {
+        (None, _) => true,
+        (Some(coding), None) => coding.as_bytes().eq_ignore_ascii_case(b"chunked"),
+        (Some(_), Some(_)) => false,
+    }
 }
 
 fn check_underscores(
@@ -223,7 +261,10 @@ impl HopByHop {
         headers.remove(names::KEEP_ALIVE);
         headers.remove(names::PROXY_CONNECTION);
         headers.remove(names::HTTP2_SETTINGS);
-        headers.remove(TRANSFER_ENCODING);
+        if headers.remove(TRANSFER_ENCODING).is_some() {
+            // It overrides a length, which must not be passed on (RFC 9112, 6.3).
+            headers.remove(CONTENT_LENGTH);
+        }
         if headers.get(TE).is_some_and(|value| value != "trailers") {
             let trailers = headers.get(TE).and_then(|value| value.to_str().ok());
             let trailers = trailers.is_some_and(|value| {

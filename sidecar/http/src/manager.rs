@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http::header::{CONNECTION, SERVER, VIA};
 use http::request::Parts as RequestHead;
 use http::response::Parts as ResponseHead;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use weft_filter_api::{LocalReply, Protocol};
@@ -282,6 +282,8 @@ impl Plan<'_> {
 fn finish_head(stream: &Stream, head: &mut ResponseHead, switching: bool) {
     let connection = &*stream.connection;
     let manager = &*connection.manager;
+    // The codec says what the client speaks, not what the upstream spoke.
+    head.version = Version::HTTP_11;
     inbound::strip_response(&mut head.headers, switching);
     match manager.server_header {
         ServerHeader::Overwrite => {

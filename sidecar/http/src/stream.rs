@@ -55,6 +55,8 @@ pub(crate) struct RequestProgress {
     pub(crate) ended: Cell<bool>,
     /// Counts frames, to tell idleness.
     pub(crate) frames: Cell<u32>,
+    /// Whether the client's codec could not make sense of it.
+    pub(crate) malformed: Cell<bool>,
     /// Who waits for the end.
     pub(crate) waiting: RefCell<Option<Waker>>,
 }

@@ -43,6 +43,11 @@ impl Failure {
 
     /// Gives up: marks the stream and makes the reply.
     pub(super) fn into_reply(self, stream: &mut Stream) -> LocalReply {
+        let malformed = stream.progress.as_ref().is_some_and(|progress| progress.malformed.get());
+        if malformed && matches!(self, Self::Upstream(UpstreamError::RequestBody)) {
+            stream.cx.flags.set(ResponseFlag::DownstreamProtocolError);
+            return LocalReply::text(StatusCode::BAD_REQUEST, "Bad Request", "http1.codec_error");
+        }
         stream.cx.flags.set(self.flag());
         stream.abandoned = matches!(self, Self::Upstream(UpstreamError::RequestBody));
         let retried = stream.cx.attempts > 1;

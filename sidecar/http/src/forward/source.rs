@@ -1,7 +1,9 @@
 //! A request's body: passed on frame by frame, counted, and kept for another try where one may come.
 
 use std::cell::RefCell;
+use std::error::Error as _;
 use std::fmt;
+use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -135,7 +137,10 @@ impl Source {
                 }
                 state.keep(frame);
             }
-            Some(Err(_)) => state.give_up(),
+            Some(Err(error)) => {
+                progress.malformed.set(is_malformed(error));
+                state.give_up();
+            }
             None => {}
         }
         if state.incoming.is_end_stream() || frame.is_none() {
@@ -147,6 +152,14 @@ impl Source {
         }
         Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
     }
+}
+
+/// Whether bytes came that are no body, rather than none.
+fn is_malformed(error: &hyper::Error) -> bool {
+    let cause = error.source().and_then(|cause| cause.downcast_ref::<io::Error>());
+    cause.is_some_and(|cause| {
+        matches!(cause.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData)
+    })
 }
 
 impl State {

@@ -197,3 +197,72 @@ fn a_response_without_a_length_is_chunked_or_ends_with_the_connection() {
         assert_eq!(old.rest().await, b"until the end");
     });
 }
+
+/// Answers every request, over connections that it keeps open, with these bytes.
+async fn answers(response: &'static str, close: bool) -> std::net::SocketAddr {
+    server::raw(move |mut stream| async move {
+        while server::read_head(&mut stream).await.is_some() {
+            stream.write_all(response.as_bytes()).await.unwrap();
+            if close {
+                return;
+            }
+        }
+    })
+    .await
+}
+
+#[test]
+fn an_http_10_upstream_is_nothing_to_an_http_11_client() {
+    local(async {
+        let world = Setup::to(answers("HTTP/1.0 200 OK\r\n\r\nten", true).await).start().await;
+        let mut client = Client::connect(world.address).await;
+        for _ in 0..2 {
+            let answer = client.get("/").await;
+            assert!(answer.head.starts_with("HTTP/1.1 200"), "{}", answer.head);
+            assert_eq!(answer.text(), "ten");
+        }
+    });
+}
+
+#[test]
+fn trailers_end_a_response_and_leave_both_connections_open() {
+    local(async {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("access.log");
+        let response = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ntrailer: x-t\r\n\r\n\
+                        3\r\nabc\r\n0\r\nx-t: 1\r\n\r\n";
+        let mut setup = Setup::to(answers(response, false).await);
+        setup.log_to(&path, "%RESPONSE_FLAGS% %BYTES_SENT%\n");
+        let world = setup.start().await;
+        let mut client = Client::connect(world.address).await;
+        for _ in 0..3 {
+            assert_eq!(client.get("/").await.text(), "abc");
+        }
+        assert_eq!(world.clusters["upstream"].stats().cx_total.value(), 1);
+        weft_telemetry::flush_logs();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "- 3\n- 3\n- 3\n");
+    });
+}
+
+#[test]
+fn a_length_beside_chunks_is_not_passed_on() {
+    local(async {
+        let response = "HTTP/1.1 200 OK\r\ncontent-length: 1\r\ntransfer-encoding: chunked\r\n\r\n\
+                        3\r\nabc\r\n0\r\n\r\n";
+        let world = Setup::to(answers(response, false).await).start().await;
+        let mut client = Client::connect(world.address).await;
+        let answer = client.get("/").await;
+        assert_eq!((answer.header("content-length"), answer.text()), (None, "abc"));
+    });
+}
+
+#[test]
+fn folded_lines_of_a_response_are_unfolded() {
+    local(async {
+        let response = "HTTP/1.1 200 OK\r\nx-fold: a\r\n b\r\ncontent-length: 0\r\n\r\n";
+        let world = Setup::to(answers(response, false).await).start().await;
+        let mut client = Client::connect(world.address).await;
+        let folded = client.get("/").await.header("x-fold").map(str::to_owned);
+        assert!(folded.is_some_and(|value| value.split_whitespace().eq(["a", "b"])));
+    });
+}

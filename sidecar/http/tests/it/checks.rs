@@ -1,6 +1,7 @@
 //! Requests that are refused or changed before a route is chosen.
 
 use http::StatusCode;
+use tokio::io::AsyncReadExt;
 use weft_model::{DirectResponse, EscapedSlashes, RouteAction, Underscores, XffSettings};
 
 use crate::client::Client;
@@ -181,5 +182,72 @@ fn a_sidecar_keeps_what_its_application_says() {
         assert_eq!(sent("x-forwarded-proto"), Some("https"));
         assert_eq!(sent("x-envoy-expected-rq-timeout-ms"), Some("7000"));
         assert_eq!(sent("x-request-id"), Some("mine"));
+    });
+}
+
+#[test]
+fn a_target_or_host_that_names_no_host_is_refused() {
+    local(async {
+        for (request, status) in [
+            ("GET / HTTP/1.1\r\nhost: a b\r\n\r\n", 400),
+            ("GET / HTTP/1.1\r\nhost: a/b\r\n\r\n", 400),
+            ("GET / HTTP/1.1\r\nhost: \r\n\r\n", 400),
+            ("GET / HTTP/1.1\r\nhost: [::1]:80\r\n\r\n", 200),
+            ("GET a HTTP/1.1\r\nhost: b\r\n\r\n", 400),
+            ("GET ftp://a/ HTTP/1.1\r\nhost: b\r\n\r\n", 400),
+            ("GET https://a/ HTTP/1.1\r\nhost: b\r\n\r\n", 200),
+        ] {
+            assert_eq!(status_of(ok(), request).await, status, "{request:?}");
+        }
+    });
+}
+
+#[test]
+fn an_absolute_target_replaces_the_host_without_its_user() {
+    local(async {
+        let world = Setup::to(server::echo_head().await).start().await;
+        let mut client = Client::connect(world.address).await;
+        client.send("GET http://u:p@b.example/x HTTP/1.1\r\nhost: a\r\n\r\n").await;
+        assert_eq!(header(client.answer().await.text(), "host"), Some("b.example"));
+    });
+}
+
+#[test]
+fn a_coding_that_would_be_lost_is_refused() {
+    local(async {
+        for codings in ["gzip, chunked", "chunked, chunked"] {
+            let request = format!(
+                "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: {codings}\r\n\r\n0\r\n\r\n"
+            );
+            assert_eq!(status_of(ok(), &request).await, 501, "{codings}");
+        }
+        let request = "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: Chunked\r\n\r\n0\r\n\r\n";
+        assert_eq!(status_of(ok(), request).await, 200);
+    });
+}
+
+#[test]
+fn a_broken_chunk_is_the_clients_fault() {
+    local(async {
+        let upstream = server::raw(|mut stream| async move {
+            let mut all = Vec::new();
+            let _ = stream.read_to_end(&mut all).await;
+        });
+        let setup = Setup::to(upstream.await);
+        let request =
+            "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\nxyz\r\nabc\r\n";
+        assert_eq!(status_of(setup, request).await, 400);
+    });
+}
+
+#[test]
+fn a_request_that_could_have_a_body_says_that_it_has_none() {
+    local(async {
+        let world = Setup::to(server::echo_head().await).start().await;
+        let mut client = Client::connect(world.address).await;
+        for (method, length) in [("POST", Some("0")), ("GET", None)] {
+            client.send(&format!("{method} / HTTP/1.1\r\nhost: a\r\n\r\n")).await;
+            assert_eq!(header(client.answer().await.text(), "content-length"), length);
+        }
     });
 }
