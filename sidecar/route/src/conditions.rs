@@ -89,7 +89,7 @@ pub struct HeaderMatcher {
 pub enum HeaderTest {
     /// The field is there (`present_match: true`) or not (`false`).
     Present(bool),
-    /// Its value matches; several values are joined with commas.
+    /// Its value matches; of several one has to, or all of them joined with commas.
     Matches(StringMatcher),
     /// Its value is an integer in `[start, end)`.
     Range(i64, i64),
@@ -108,12 +108,25 @@ impl HeaderMatcher {
             (HeaderTest::Present(wanted), value) => value.is_some() == *wanted,
             // As Envoy: an absent header fails a value test whether inverted or not.
             (_, None) => return false,
-            (HeaderTest::Matches(matcher), Some(value)) => matcher.matches(&value),
+            (HeaderTest::Matches(matcher), Some(value)) => {
+                matcher.matches(&value) || self.matches_one(matcher, request)
+            }
             (HeaderTest::Range(start, end), Some(value)) => {
                 value.parse::<i64>().is_ok_and(|number| (*start..*end).contains(&number))
             }
         };
         result != self.invert
+    }
+
+    /// Whether one of several values matches alone (as Envoy 1.40 has it): what is sent twice must
+    /// not slip past a rule.
+    fn matches_one(&self, matcher: &StringMatcher, request: &RequestView<'_>) -> bool {
+        let HeaderField::Name(name) = &self.field else { return false };
+        let values = request.headers.get_all(name);
+        values.iter().nth(1).is_some()
+            && values
+                .iter()
+                .any(|value| matcher.matches(&String::from_utf8_lossy(value.as_bytes())))
     }
 
     fn value<'a>(&self, request: &RequestView<'a>) -> Option<Cow<'a, str>> {

@@ -45,10 +45,13 @@ fn exact(text: &str) -> HeaderTest {
 }
 
 #[test]
-fn values_of_a_repeated_header_are_joined() {
+fn values_of_a_repeated_header_match_joined_or_alone() {
     let asked = Asked::with(&[("x-a", "1"), ("x-a", "2")]);
-    assert!(named(exact("1,2")).holds(&asked.view()));
-    assert!(!named(exact("1")).holds(&asked.view()));
+    for text in ["1,2", "1", "2"] {
+        assert!(named(exact(text)).holds(&asked.view()), "{text}");
+        assert!(!HeaderMatcher { invert: true, ..named(exact(text)) }.holds(&asked.view()));
+    }
+    assert!(!named(exact("3")).holds(&asked.view()));
 }
 
 #[test]
