@@ -39,7 +39,9 @@ pub(crate) async fn forward(plan: &Plan<'_>, action: &Forward, stream: &mut Stre
         stream.connection.manager.stats.no_cluster.inc();
         stream.cx.flags.set(ResponseFlag::NoClusterFound);
         let reply = LocalReply::text(action.cluster_not_found, "", "cluster_not_found");
-        return local(stream, reply, grpc);
+        let mut answer = local(stream, reply, grpc);
+        plan.change_local(stream, &mut answer.head, &stream.head.headers, None);
+        return answer;
     };
     stream.cx.cluster = Some(target.cluster.handle().name().clone());
     let limits = timeouts::limits(plan, action, stream);
@@ -65,7 +67,11 @@ pub(crate) async fn forward(plan: &Plan<'_>, action: &Forward, stream: &mut Stre
             answer_came(plan, &target, stream, &mut answer, &kept);
             answer
         }
-        Err(reply) => local(stream, *reply, grpc),
+        Err(reply) => {
+            let mut answer = local(stream, *reply, grpc);
+            plan.change_local(stream, &mut answer.head, &kept, target.response_changes());
+            answer
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, SERVER, VIA};
+use http::header::{CONNECTION, CONTENT_TYPE, SERVER, VIA};
 use http::request::Parts as RequestHead;
 use http::response::Parts as ResponseHead;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
@@ -223,7 +223,7 @@ async fn act(plan: &Plan<'_>, stream: &mut Stream) -> Answer {
 fn direct(plan: &Plan<'_>, stream: &mut Stream, reply: LocalReply) -> Answer {
     stream.log_request();
     let mut answer = local(stream, reply, plan.kind.grpc);
-    plan.change_response(stream, &mut answer.head, &stream.head.headers, None);
+    plan.change_local(stream, &mut answer.head, &stream.head.headers, None);
     answer
 }
 
@@ -253,6 +253,21 @@ impl Plan<'_> {
         }
     }
 
+    /// The same for a reply made here: its content type is only what we say if nobody else does.
+    pub(crate) fn change_local(
+        &self,
+        stream: &Stream,
+        head: &mut ResponseHead,
+        request: &HeaderMap,
+        cluster: Option<&HeaderMutations>,
+    ) {
+        let ours = head.headers.remove(CONTENT_TYPE);
+        self.change_response(stream, head, request, cluster);
+        if let Some(ours) = ours {
+            head.headers.entry(CONTENT_TYPE).or_insert(ours);
+        }
+    }
+
     /// Whether changing the response needs the request's headers.
     pub(crate) fn response_reads_request(&self, cluster: Option<&HeaderMutations>) -> bool {
         let mut all = self.response_changes().into_iter().chain(cluster);
@@ -266,7 +281,7 @@ impl Plan<'_> {
         [route, host, table]: [&'m HeaderMutations; 3],
     ) -> impl Iterator<Item = &'m HeaderMutations> {
         let order = if self.routes.most_specific_wins {
-            [Some(table), Some(host), Some(route), cluster]
+            [cluster, Some(table), Some(host), Some(route)]
         } else {
             [cluster, Some(route), Some(host), Some(table)]
         };

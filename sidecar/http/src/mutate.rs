@@ -104,7 +104,7 @@ impl Known<'_> {
             TemplatePart::Text(text) | TemplatePart::Hostname(text) => out.write_str(text),
             TemplatePart::RequestHeader(name) => {
                 let value = self.request.get(name).and_then(|value| value.to_str().ok());
-                out.write_str(value.unwrap_or("-"))
+                out.write_str(value.unwrap_or_default())
             }
             TemplatePart::DownstreamRemoteAddress => write!(out, "{}", self.stream.remote),
             TemplatePart::DownstreamRemoteAddressWithoutPort => {

@@ -24,6 +24,7 @@ names! {
     ENVOY_ATTEMPT_COUNT = "x-envoy-attempt-count";
     ENVOY_EXPECTED_TIMEOUT = "x-envoy-expected-rq-timeout-ms";
     ENVOY_EXTERNAL_ADDRESS = "x-envoy-external-address";
+    ENVOY_ORIGINAL_HOST = "x-envoy-original-host";
     ENVOY_ORIGINAL_PATH = "x-envoy-original-path";
     ENVOY_OVERLOADED = "x-envoy-overloaded";
     ENVOY_RATE_LIMITED = "x-envoy-ratelimited";
@@ -37,7 +38,7 @@ names! {
 
 /// Headers by which a client of the edge must not steer the proxy (Envoy removes them from
 /// requests that are not internal).
-pub(crate) const INTERNAL: [HeaderName; 15] = [
+pub(crate) const INTERNAL: [HeaderName; 17] = [
     HeaderName::from_static("x-envoy-internal"),
     HeaderName::from_static("x-envoy-decorator-operation"),
     HeaderName::from_static("x-envoy-downstream-service-cluster"),
@@ -53,4 +54,6 @@ pub(crate) const INTERNAL: [HeaderName; 15] = [
     HeaderName::from_static("x-envoy-force-trace"),
     HeaderName::from_static("x-envoy-ip-tags"),
     HeaderName::from_static("x-envoy-original-url"),
+    ENVOY_ORIGINAL_HOST,
+    ENVOY_ORIGINAL_PATH,
 ];

@@ -45,8 +45,8 @@ fn host(redirect: &Redirect, authority: &str, own: &str, scheme: &str) -> String
     }
     // A port that stands for the old scheme says nothing about the new one.
     match port {
-        Some("80") if scheme == "https" && own == "http" => name.to_owned(),
-        Some("443") if scheme == "http" && own == "https" => name.to_owned(),
+        Some("80") if scheme != own && own == "http" => name.to_owned(),
+        Some("443") if scheme != own && own == "https" => name.to_owned(),
         Some(port) => format!("{name}:{port}"),
         None => name.to_owned(),
     }
@@ -104,6 +104,8 @@ mod tests {
         assert_eq!(location(&example(), "/a?b"), "http://a.com:80/a?b");
         let https = Redirect { scheme: Some("https".into()), ..example() };
         assert_eq!(location(&https, "/a?b"), "https://a.com/a?b");
+        let other = Redirect { scheme: Some("ftp".into()), ..example() };
+        assert_eq!(location(&other, "/"), "ftp://a.com/");
         let host = Redirect { host: Some("b.org".into()), port: Some(8443), ..example() };
         assert_eq!(location(&host, "/"), "http://b.org:8443/");
     }

@@ -44,8 +44,20 @@ fn rewrite_host(action: &Forward, target: &Target<'_>, head: &mut RequestHead) {
     };
     if let Some(host) = new.filter(|host| !host.is_empty()) {
         append_forwarded_host(action, head);
-        set_authority(head, &host);
+        replace_host(head, &host);
     }
+}
+
+/// Gives the request another host and says what it was.
+fn replace_host(head: &mut RequestHead, host: &HeaderValue) {
+    let before = authority(head);
+    if before.as_bytes() == host.as_bytes() {
+        return;
+    }
+    if let Ok(before) = HeaderValue::from_str(before) {
+        head.headers.insert(names::ENVOY_ORIGINAL_HOST, before);
+    }
+    set_authority(head, host);
 }
 
 /// `append_x_forwarded_host`
@@ -101,7 +113,7 @@ pub(super) fn endpoint_host(action: &Forward, hostname: Option<&str>, head: &mut
     if matches!(action.host, HostRewrite::Auto)
         && let Some(Ok(host)) = hostname.map(HeaderValue::from_str)
     {
-        set_authority(head, &host);
+        replace_host(head, &host);
     }
 }
 

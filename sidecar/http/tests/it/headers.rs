@@ -212,3 +212,32 @@ fn mirrors_get_a_copy_with_its_body() {
         assert!(copies[1].starts_with("GET /g "));
     });
 }
+
+#[test]
+fn a_rewritten_host_is_kept_in_a_header() {
+    local(async {
+        let mut setup = Setup::to(server::echo_head().await);
+        setup.action().host = HostRewrite::Literal("new.example".into());
+        let world = setup.start().await;
+        let answer = Client::connect(world.address).await.get("/").await;
+        assert_eq!(header(answer.text(), "host"), Some("new.example"));
+        assert_eq!(header(answer.text(), "x-envoy-original-host"), Some("example.com"));
+    });
+}
+
+#[test]
+fn a_header_that_is_missing_leaves_nothing() {
+    local(async {
+        let mut setup = Setup::to(server::echo_head().await);
+        let missing = || TemplatePart::RequestHeader(HeaderName::from_static("x-missing"));
+        let text = |text: &str| TemplatePart::Text(text.into());
+        setup.first_route().request_headers.set = vec![
+            set("x-nothing", vec![missing()], AppendAction::OverwriteIfExistsOrAdd),
+            set("x-some", vec![text("a"), missing(), text("b")], AppendAction::AddIfAbsent),
+        ];
+        let world = setup.start().await;
+        let answer = Client::connect(world.address).await.get("/").await;
+        assert_eq!(header(answer.text(), "x-nothing"), None);
+        assert_eq!(header(answer.text(), "x-some"), Some("ab"));
+    });
+}

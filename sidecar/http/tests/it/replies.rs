@@ -3,7 +3,10 @@
 use http::{HeaderMap, Request, StatusCode};
 use http_body_util::{BodyExt, Empty};
 use weft_filter_api::{Flow, HttpFilter, LocalReply, RouteFilterConfig, StreamCx};
-use weft_model::{DirectResponse, HttpFilterEntry, PathRewrite, Redirect, RouteAction};
+use weft_model::{
+    AppendAction, DirectResponse, HeaderMutations, HeaderSet, HeaderTemplate, HttpFilterEntry,
+    PathRewrite, Redirect, RouteAction,
+};
 
 use crate::client::{self, Client};
 use crate::server;
@@ -229,5 +232,40 @@ fn filters_see_requests_in_order_and_responses_in_reverse() {
         assert_eq!(ask("late").await, (403, "late first".into()));
         assert_eq!(ask("first").await, (403, "first".into()));
         assert_eq!(ask("off").await, (200, "last late first".into()));
+    });
+}
+
+fn adding(name: &'static str, value: &'static str) -> HeaderMutations {
+    let set = HeaderSet {
+        name: http::HeaderName::from_static(name),
+        value: HeaderTemplate::Fixed(http::HeaderValue::from_static(value)),
+        action: AppendAction::AppendIfExistsOrAdd,
+        keep_empty: false,
+    };
+    HeaderMutations { remove: Vec::new(), set: vec![set] }
+}
+
+#[test]
+fn a_routes_content_type_is_the_only_one_of_a_direct_response() {
+    local(async {
+        let mut setup = Setup::new();
+        let direct = DirectResponse { status: StatusCode::OK, body: "{}".into() };
+        setup.route("/", RouteAction::Direct(direct));
+        setup.first_route().response_headers = adding("content-type", "application/json");
+        let world = setup.start().await;
+        let answer = Client::connect(world.address).await.get("/").await;
+        let types = answer.head.lines().filter(|line| line.starts_with("content-type:"));
+        assert_eq!(types.collect::<Vec<_>>(), ["content-type: application/json"]);
+    });
+}
+
+#[test]
+fn a_routes_headers_are_on_replies_for_a_failed_upstream() {
+    local(async {
+        let mut setup = Setup::to(closed_port().await);
+        setup.first_route().response_headers = adding("x-route", "yes");
+        let world = setup.start().await;
+        let answer = Client::connect(world.address).await.get("/").await;
+        assert_eq!((answer.status(), answer.header("x-route")), (503, Some("yes")));
     });
 }
