@@ -129,7 +129,7 @@ impl Process {
         kill(pid, signal).with_context(|| format!("signalling {}", self.name))
     }
 
-    /// Waits for the end.
+    /// Waits for the end, and until all that it printed is in [`Self::output`].
     ///
     /// # Errors
     ///
@@ -137,7 +137,9 @@ impl Process {
     pub async fn end(&mut self) -> Result<ExitStatus> {
         let deadline = Instant::now() + DEADLINE;
         loop {
-            if let Some(status) = self.child.try_wait()? {
+            // Read first: once it has ended, all that it printed has been taken up.
+            let silent = self.readers.iter().all(thread::JoinHandle::is_finished);
+            if let Some(status) = self.child.try_wait()?.filter(|_| silent) {
                 return Ok(status);
             }
             ensure!(Instant::now() < deadline, "{} does not end:\n{}", self.name, self.output());
