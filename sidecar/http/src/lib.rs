@@ -5,7 +5,7 @@
 //! (`inbound`), the route (`manager`), the filters (`filters`), then what the
 //! route says: a reply made here (`reply`, `redirect`) or the exchange with an
 //! upstream (`forward`). What was learned about a request lives in one
-//! [`stream::Stream`] until the response has ended, however it ends.
+//! `stream::Stream` until the response has ended, however it ends.
 
 mod body;
 mod connection;
