@@ -1,7 +1,7 @@
 //! The control plane: wiring of store, Admin API, registry, translation, xDS and certificates.
 //!
 //! [`ControlPlane::start`] opens everything and serves; the program around it reads arguments and
-//! signals. One task, the [`engine`], owns the translation: whatever changes, the configuration,
+//! signals. One task, the `engine`, owns the translation: whatever changes, the configuration,
 //! the workloads or the nodes, passes through it, and each connected node's snapshot is replaced
 //! if it differs.
 
