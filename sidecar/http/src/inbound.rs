@@ -6,7 +6,9 @@ mod origin;
 mod path;
 mod request_id;
 
-use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TE, TRANSFER_ENCODING, UPGRADE};
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, TE, TRANSFER_ENCODING, UPGRADE,
+};
 use http::request::Parts as RequestHead;
 use http::uri::{Authority, PathAndQuery};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version};
@@ -47,6 +49,9 @@ pub(crate) fn accept(stream: &mut Stream) -> Result<Kind, Box<LocalReply>> {
     // Room for what is added below and on the way upstream, made once.
     head.headers.reserve(ADDED_HEADERS);
     strip_hop_by_hop(&mut head.headers, kind.upgrade);
+    if head.version == Version::HTTP_2 {
+        join_cookies(&mut head.headers);
+    }
     if !manager.proxy_100_continue {
         head.headers.remove(EXPECT);
     }
@@ -64,6 +69,18 @@ pub(crate) fn accept(stream: &mut Stream) -> Result<Kind, Box<LocalReply>> {
         head.headers.append(http::header::VIA, via.clone());
     }
     Ok(kind)
+}
+
+/// Joins the cookies that HTTP/2 may send one by one (RFC 9113, 8.2.3).
+fn join_cookies(headers: &mut HeaderMap) {
+    let mut crumbs = headers.get_all(COOKIE).iter();
+    if crumbs.by_ref().nth(1).is_none() {
+        return;
+    }
+    let crumbs: Vec<&[u8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if let Ok(all) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..])) {
+        headers.insert(COOKIE, all);
+    }
 }
 
 /// The request's host: of the target, else of the `Host` header.

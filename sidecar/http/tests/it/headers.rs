@@ -3,13 +3,14 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use http::{HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue, Request};
+use http_body_util::{BodyExt, Empty};
 use weft_model::{
     AppendAction, ClusterChoice, HeaderMutations, HeaderSet, HeaderTemplate, HostRewrite, Mirror,
     PathRewrite, TemplatePart, WeightedCluster, WeightedClusters,
 };
 
-use crate::client::Client;
+use crate::client::{self, Client};
 use crate::server::{self, header};
 use crate::world::{Setup, forward, local};
 
@@ -239,5 +240,20 @@ fn a_header_that_is_missing_leaves_nothing() {
         let answer = Client::connect(world.address).await.get("/").await;
         assert_eq!(header(answer.text(), "x-nothing"), None);
         assert_eq!(header(answer.text(), "x-some"), Some("ab"));
+    });
+}
+
+#[test]
+fn cookies_of_http_2_are_one_header_for_http_1() {
+    local(async {
+        let world = Setup::to(server::echo_head().await).start().await;
+        let mut sender = client::http2(world.address).await;
+        let request = Request::get("http://a/").header("cookie", "a=1").header("cookie", "b=2");
+        let request = request.body(Empty::<bytes::Bytes>::new()).unwrap();
+        let answer = client::send(&mut sender, request).await;
+        let head = answer.into_body().collect().await.unwrap().to_bytes();
+        let head = std::str::from_utf8(&head).unwrap();
+        let cookies = head.lines().filter(|line| line.starts_with("cookie: "));
+        assert_eq!(cookies.collect::<Vec<_>>(), ["cookie: a=1; b=2"]);
     });
 }
