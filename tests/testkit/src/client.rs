@@ -8,6 +8,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http1::handshake;
 use hyper::{HeaderMap, Request};
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
 /// A whole answer.
@@ -54,6 +55,18 @@ pub async fn send(address: SocketAddr, request: Request<Full<Bytes>>) -> Result<
     let stream = TcpStream::connect(address)
         .await
         .with_context(|| format!("cannot connect to {address}"))?;
+    send_on(stream, request).await
+}
+
+/// Sends a request as the only one on a connection made elsewhere.
+///
+/// # Errors
+///
+/// When there is no whole answer.
+pub async fn send_on<S>(stream: S, request: Request<Full<Bytes>>) -> Result<Reply>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let (mut sender, driver) = handshake(TokioIo::new(stream)).await?;
     // What the connection fails with, the request fails with too.
     let driver = tokio::spawn(driver);

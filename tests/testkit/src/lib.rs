@@ -10,7 +10,7 @@ mod program;
 mod upstream;
 mod wait;
 
-pub use client::{Reply, get, send};
+pub use client::{Reply, get, send, send_on};
 pub use port::free_port;
 pub use process::Process;
 pub use program::program;

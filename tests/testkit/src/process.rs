@@ -99,11 +99,24 @@ impl Process {
     ///
     /// When the program ends or the deadline passes first, with its output.
     pub async fn ready(&mut self, address: SocketAddr, path: &str) -> Result<()> {
-        let answered = until(path, || async {
+        self.ready_when(path, || async {
             let reply = timeout(DEADLINE, crate::get(address, path)).await??;
             ensure!(reply.status == 200, "{} {}", reply.status, reply.text());
             Ok(())
-        });
+        })
+        .await
+    }
+
+    /// Waits until a question is answered, and returns the answer.
+    ///
+    /// # Errors
+    ///
+    /// When the program ends or the deadline passes first, with its output.
+    pub async fn ready_when<T, F>(&mut self, what: &str, ask: impl FnMut() -> F) -> Result<T>
+    where
+        F: Future<Output = Result<T>>,
+    {
+        let answered = until(what, ask);
         tokio::pin!(answered);
         loop {
             tokio::select! {

@@ -1,0 +1,20 @@
+//! A whole mesh of the built programs in network namespaces: real interception,
+//! certificates and configuration, with applications that live in the test.
+//!
+//! Needs root or user namespaces, iproute2 and iptables; without them the
+//! tests fail and say what is missing.
+
+mod certificates;
+mod crash;
+mod drain;
+mod edge;
+mod families;
+mod grpc;
+mod member;
+mod outside;
+mod policy;
+mod propagation;
+mod tcp;
+mod variants;
+mod websocket;
+mod world;
