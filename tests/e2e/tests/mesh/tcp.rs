@@ -63,7 +63,7 @@ impl Conversation {
         self.stream.write_all(format!("{text}\n").as_bytes()).await?;
         let mut line = String::new();
         timeout(DEADLINE, self.stream.read_line(&mut line)).await.context("no echo")??;
-        ensure!(line.trim_end() == text, "{line:?} instead of {text:?}");
+        ensure!(line.trim_end_matches('\n') == text, "{line:?} instead of {text:?}");
         Ok(())
     }
 
