@@ -8,6 +8,7 @@ use weft_discovery::MeshRegistry;
 use weft_translate::{NodeProfile, workload_of};
 use weft_xds_server::{
     BoxFuture, Node, NodeDirectory, NodeSession, Peer, Refusal, ResourceType, SessionObserver,
+    Subscription,
 };
 
 use crate::authority::Authority;
@@ -93,6 +94,10 @@ struct Observer {
 }
 
 impl SessionObserver for Observer {
+    fn subscribed(&self, kind: ResourceType, _: &Subscription) {
+        self.nodes.subscribed(self.number, kind);
+    }
+
     fn acked(&self, kind: ResourceType, version: &str) {
         self.nodes.accepted(self.number, kind, version);
     }

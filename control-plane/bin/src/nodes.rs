@@ -1,6 +1,6 @@
 //! The connected nodes, and what each made of what it was sent.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -15,6 +15,8 @@ use crate::engine::unix_now;
 struct Connected {
     profile: NodeProfile,
     status: NodeStatus,
+    /// The types that it asked for, by name; of others it is sent nothing.
+    subscribed: BTreeSet<&'static str>,
     resources: watch::Sender<Arc<NodeResources>>,
 }
 
@@ -46,7 +48,9 @@ impl Nodes {
         let mut streams = self.streams.lock();
         let number = streams.next;
         streams.next += 1;
-        streams.by_number.insert(number, Connected { profile, status, resources: sender });
+        let subscribed = BTreeSet::new();
+        let connected = Connected { profile, status, subscribed, resources: sender };
+        streams.by_number.insert(number, connected);
         (number, receiver)
     }
 
@@ -68,6 +72,12 @@ impl Nodes {
                 *known = Arc::new(new);
                 true
             });
+        }
+    }
+
+    pub(crate) fn subscribed(&self, number: u64, kind: ResourceType) {
+        if let Some(stream) = self.streams.lock().by_number.get_mut(&number) {
+            stream.subscribed.insert(type_name(kind));
         }
     }
 
@@ -95,7 +105,12 @@ impl Nodes {
     /// What is told of all of them.
     pub(crate) fn statuses(&self) -> Vec<NodeStatus> {
         let streams = self.streams.lock();
-        streams.by_number.values().map(|stream| stream.status.clone()).collect()
+        let shown = streams.by_number.values().map(|stream| {
+            let mut status = stream.status.clone();
+            status.types.retain(|name, _| stream.subscribed.contains(name.as_str()));
+            status
+        });
+        shown.collect()
     }
 
     fn with_type(&self, number: u64, kind: ResourceType, change: impl FnOnce(&mut TypeStatus)) {

@@ -27,6 +27,10 @@ pub trait ServerProtocol: Default + Send + 'static {
     /// endpoints, listeners, routes, secrets); nothing when it is there.
     fn next_response(&mut self, resources: &NodeResources) -> Option<Self::Response>;
 
+    /// A type that the client has in this version without a push of it: nothing that it wants
+    /// differs. Each is told once.
+    fn up_to_date(&mut self) -> Option<(ResourceType, String)>;
+
     /// What the client wants of a type, if a request changed that since this was last asked.
     fn changed_subscription(&mut self) -> Option<(ResourceType, Subscription)>;
 }

@@ -37,7 +37,8 @@ pub trait SessionObserver: Send + Sync + 'static {
     /// The node subscribed, or changed its subscription.
     fn subscribed(&self, _kind: ResourceType, _subscription: &Subscription) {}
 
-    /// The node accepted a push of `version`.
+    /// The node accepted a push of `version`, or has it without one: after a reconnect, or when
+    /// nothing that it subscribed to differs.
     fn acked(&self, _kind: ResourceType, _version: &str) {}
 
     /// The node refused a push, or a part of it.

@@ -134,6 +134,9 @@ impl<P: ServerProtocol> Open<P> {
             if let Some(response) = self.machine.next_response(&resources) {
                 return Ok(Some(response));
             }
+            while let Some((kind, version)) = self.machine.up_to_date() {
+                self.observer.0.acked(kind, &version);
+            }
             // In this order: a request may change what there is to push.
             tokio::select! {
                 biased;

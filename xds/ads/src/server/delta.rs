@@ -43,6 +43,8 @@ struct TypeStream {
     /// The subscription changed, and nobody was told yet.
     resubscribed: bool,
     unanswered: Unanswered,
+    /// A version that the client has without a push; not told yet.
+    reached: Option<String>,
 }
 
 type Found<'a> = (&'a String, &'a Arc<VersionedResource>);
@@ -137,6 +139,9 @@ impl DeltaServer {
         }
         let owed = with_removals && std::mem::take(&mut stream.owes_answer);
         if changed.is_empty() && removed.is_empty() && !owed {
+            if with_removals {
+                stream.reached = stream.unanswered.reached(&set.version);
+            }
             return None;
         }
         stream.owes_answer = false;
@@ -209,6 +214,10 @@ impl ServerProtocol for DeltaServer {
             }
         }
         None
+    }
+
+    fn up_to_date(&mut self) -> Option<(ResourceType, String)> {
+        self.types.iter_mut().find_map(|(kind, stream)| Some((*kind, stream.reached.take()?)))
     }
 
     fn changed_subscription(&mut self) -> Option<(ResourceType, Subscription)> {

@@ -14,6 +14,8 @@ const REMEMBERED: usize = 256;
 #[derive(Debug, Default)]
 pub(super) struct Unanswered {
     pushes: VecDeque<Push>,
+    /// The client refused the last push that it answered.
+    refused: bool,
 }
 
 #[derive(Debug)]
@@ -31,6 +33,18 @@ impl Unanswered {
         self.pushes.push_back(Push { nonce: nonce.into(), version: version.into(), names });
     }
 
+    /// The client lacks nothing of `version`. Returns it if that can be told at once: not before
+    /// the pushes under way are answered, nor while the client refuses what it was sent.
+    pub(super) fn reached(&mut self, version: &str) -> Option<String> {
+        match self.pushes.back_mut() {
+            Some(last) => {
+                last.version = version.to_owned();
+                None
+            }
+            None => (!self.refused).then(|| version.to_owned()),
+        }
+    }
+
     /// What an answer means; it settles the pushes before it, too.
     pub(super) fn answered(
         &mut self,
@@ -44,6 +58,7 @@ impl Unanswered {
         let Some(push) = self.pushes.drain(..=index).next_back() else {
             return ServerEvent::Stale(kind);
         };
+        self.refused = error.is_some();
         let Some(error) = error else {
             return ServerEvent::Acked { kind, version: push.version };
         };
@@ -114,6 +129,20 @@ mod tests {
         let event = unanswered.answered(ResourceType::Cluster, "1", Some(error));
         let ServerEvent::Rejected { names, .. } = event else { panic!("{event:?}") };
         assert_eq!(names, ["a-b"]);
+    }
+
+    #[test]
+    fn what_is_reached_without_a_push_waits_for_answers_and_consent() {
+        let kind = ResourceType::Cluster;
+        let mut unanswered = Unanswered::default();
+        assert_eq!(unanswered.reached("1").as_deref(), Some("1"));
+        unanswered.sent("a", "2", Vec::new());
+        assert_eq!(unanswered.reached("3"), None);
+        let acked = ServerEvent::Acked { kind, version: "3".into() };
+        assert_eq!(unanswered.answered(kind, "a", None), acked);
+        unanswered.sent("b", "4", Vec::new());
+        unanswered.answered(kind, "b", Some(Status::default()));
+        assert_eq!(unanswered.reached("5"), None);
     }
 
     #[test]

@@ -41,6 +41,8 @@ struct TypeStream {
     /// Nonce of the last push.
     nonce: String,
     unanswered: Unanswered,
+    /// A version that the client has without a push; not told yet.
+    reached: Option<String>,
 }
 
 type Found<'a> = (&'a String, &'a Arc<VersionedResource>);
@@ -100,7 +102,10 @@ impl SotwServer {
         }
         stream.compared = Some(set.clone());
         stream.sent.retain(|name, _| full || set.resources.contains_key(name));
-        let due = stream.due(set, full)?;
+        let Some(due) = stream.due(set, full) else {
+            stream.reached = stream.unanswered.reached(&set.version);
+            return None;
+        };
         stream.owes_answer = false;
         let changed: Vec<Found<'_>> = due
             .iter()
@@ -173,6 +178,10 @@ impl ServerProtocol for SotwServer {
     fn next_response(&mut self, resources: &NodeResources) -> Option<DiscoveryResponse> {
         let kinds: Vec<ResourceType> = self.types.keys().copied().collect();
         kinds.into_iter().find_map(|kind| self.push(kind, resources.of(kind)))
+    }
+
+    fn up_to_date(&mut self) -> Option<(ResourceType, String)> {
+        self.types.iter_mut().find_map(|(kind, stream)| Some((*kind, stream.reached.take()?)))
     }
 
     fn changed_subscription(&mut self) -> Option<(ResourceType, Subscription)> {
