@@ -32,8 +32,8 @@ pub struct Translator {
     seen: Option<Seen>,
     configured: Configured,
     built: BTreeMap<String, Built>,
-    clusters: Arc<TypeResources>,
-    endpoints: Arc<TypeResources>,
+    mesh: Upstreams,
+    edge: Upstreams,
     mesh_routes: Arc<TypeResources>,
     edge_routes: Arc<TypeResources>,
     secrets: Arc<TypeResources>,
@@ -42,6 +42,14 @@ pub struct Translator {
     /// The shared clusters with those of a workload's own ports, beside the shared ones alone.
     sidecar_clusters: HashMap<InboundKinds, (Arc<TypeResources>, Arc<TypeResources>)>,
     problems: Vec<Problem>,
+}
+
+/// The upstreams that the routes of a place lead to.
+#[derive(Default)]
+struct Upstreams {
+    names: BTreeSet<String>,
+    clusters: Arc<TypeResources>,
+    endpoints: Arc<TypeResources>,
 }
 
 /// The inputs at the last update.
@@ -94,8 +102,8 @@ impl Translator {
             seen: None,
             configured: Configured::default(),
             built: BTreeMap::new(),
-            clusters: Arc::default(),
-            endpoints: Arc::default(),
+            mesh: Upstreams::default(),
+            edge: Upstreams::default(),
             mesh_routes: Arc::default(),
             edge_routes: Arc::default(),
             secrets: Arc::default(),
@@ -142,20 +150,21 @@ impl Translator {
     pub fn node(&mut self, profile: &NodeProfile) -> NodeResources {
         let empty = NodeResources::default();
         let Some(seen) = &self.seen else { return empty };
-        let with_endpoints = empty.with(ResourceType::Endpoint, Arc::clone(&self.endpoints));
         if profile.is_edge() {
             let listeners = self.edge_listeners((profile.families(), profile.is_trusted()));
             let secrets =
                 if profile.is_trusted() { Arc::clone(&self.secrets) } else { Arc::default() };
-            return with_endpoints
-                .with(ResourceType::Cluster, Arc::clone(&self.clusters))
+            return empty
+                .with(ResourceType::Endpoint, Arc::clone(&self.edge.endpoints))
+                .with(ResourceType::Cluster, Arc::clone(&self.edge.clusters))
                 .with(ResourceType::Listener, listeners)
                 .with(ResourceType::Route, Arc::clone(&self.edge_routes))
                 .with(ResourceType::Secret, secrets);
         }
         let inbound = profile.inbound(&seen.resources);
         let (clusters, listeners) = (self.clusters_with(&inbound), self.sidecar(&inbound));
-        with_endpoints
+        empty
+            .with(ResourceType::Endpoint, Arc::clone(&self.mesh.endpoints))
             .with(ResourceType::Cluster, clusters)
             .with(ResourceType::Listener, listeners)
             .with(ResourceType::Route, Arc::clone(&self.mesh_routes))
@@ -170,9 +179,11 @@ impl Translator {
         let mut clusters_of = mesh.clusters;
         let mut targets = mesh.targets;
         add_tables(&mut self.mesh_routes, &mesh.tables);
-        let mut edge_tables = Vec::new();
+        let (mut edge_tables, mut edge_names) = (Vec::new(), BTreeSet::new());
+        let mut mesh_names: BTreeSet<_> = targets.keys().cloned().collect();
         for over_tls in [false, true] {
             let edge = route_tables::edge(inputs, settings, over_tls, &mut problems);
+            edge_names.extend(edge.targets.keys().cloned());
             targets.extend(edge.targets);
             edge_tables.extend(edge.tables);
         }
@@ -181,8 +192,10 @@ impl Translator {
         for service in &tcp_services {
             let Target { cluster, .. } = &service.target;
             clusters_of.entry(service.host.clone()).or_default().insert(cluster.clone());
+            mesh_names.insert(cluster.clone());
             targets.insert(cluster.clone(), service.target.clone());
         }
+        (self.mesh.names, self.edge.names) = (mesh_names, edge_names);
         let mut secrets = LayerBuilder::over(&self.secrets);
         for secret in edge::secrets(inputs.resources, &targets) {
             secrets.add(&secret.name, &secret);
@@ -204,22 +217,14 @@ impl Translator {
     fn build_clusters(&mut self, inputs: Inputs<'_>) {
         let policies = fingerprint(&inputs.resources.peer_authentications);
         let mut built = BTreeMap::new();
-        let mut clusters = ResourceMap::new();
-        let mut endpoints = ResourceMap::new();
         for (name, target) in &self.configured.targets {
             let known = self.built.remove(name);
             let one = build(target, inputs, &policies, known);
-            clusters.insert(name.clone(), Arc::clone(&one.cluster));
-            endpoints.extend(one.assignment.iter().map(|body| (name.clone(), Arc::clone(body))));
             built.insert(name.clone(), one);
         }
+        self.mesh.choose(&built);
+        self.edge.choose(&built);
         self.built = built;
-        for cluster in standing_clusters() {
-            let known = self.clusters.resources.get(&cluster.name);
-            clusters.insert(cluster.name.clone(), versioned(&cluster, known));
-        }
-        replace(&mut self.clusters, clusters);
-        replace(&mut self.endpoints, endpoints);
     }
 
     fn edge_listeners(&mut self, kind: EdgeKind) -> Arc<TypeResources> {
@@ -278,7 +283,7 @@ impl Translator {
         let kinds = inbound.kinds();
         let known = self.sidecar_clusters.get(&kinds);
         if let Some((shared, all)) = known
-            && Arc::ptr_eq(shared, &self.clusters)
+            && Arc::ptr_eq(shared, &self.mesh.clusters)
         {
             return Arc::clone(all);
         }
@@ -287,12 +292,12 @@ impl Translator {
         for cluster in inbound::clusters(inbound) {
             own.add(&cluster.name, &cluster);
         }
-        let all = joined(&self.clusters, own.finish());
+        let all = joined(&self.mesh.clusters, own.finish());
         if self.sidecar_clusters.len() > MOST_SIDECAR_SETS {
-            let current = &self.clusters;
+            let current = &self.mesh.clusters;
             self.sidecar_clusters.retain(|_, (shared, _)| Arc::ptr_eq(shared, current));
         }
-        self.sidecar_clusters.insert(kinds, (Arc::clone(&self.clusters), Arc::clone(&all)));
+        self.sidecar_clusters.insert(kinds, (Arc::clone(&self.mesh.clusters), Arc::clone(&all)));
         all
     }
 
@@ -314,6 +319,24 @@ impl Translator {
         let mut listeners = outbound.listeners();
         listeners.push(inbound::listener(inbound, &mesh.trust_domain, access_log));
         listeners
+    }
+}
+
+impl Upstreams {
+    /// Takes those of this place out of all, with the clusters that every node has.
+    fn choose(&mut self, built: &BTreeMap<String, Built>) {
+        let (mut clusters, mut endpoints) = (ResourceMap::new(), ResourceMap::new());
+        for name in &self.names {
+            let Some(one) = built.get(name) else { continue };
+            clusters.insert(name.clone(), Arc::clone(&one.cluster));
+            endpoints.extend(one.assignment.iter().map(|body| (name.clone(), Arc::clone(body))));
+        }
+        for cluster in standing_clusters() {
+            let known = self.clusters.resources.get(&cluster.name);
+            clusters.insert(cluster.name.clone(), versioned(&cluster, known));
+        }
+        replace(&mut self.clusters, clusters);
+        replace(&mut self.endpoints, endpoints);
     }
 }
 

@@ -61,3 +61,26 @@ fn a_policy_changes_who_it_is_for_and_how_others_call_them() {
     let after = world.sidecar(&[(8080, "http")]);
     assert_eq!(changed(&before, &after), [ResourceType::Endpoint, ResourceType::Listener]);
 }
+
+#[test]
+fn what_is_served_in_one_place_alone_does_not_reach_the_other() {
+    let mut world = canary();
+    for (scope, at_edge) in [("edge", true), ("mesh", false)] {
+        let before = (world.sidecar(&[(8080, "http")]), world.edge());
+        world.put(
+            &format!("routes/{scope}"),
+            serde_json::json!({
+                "uri": "/",
+                "hosts": [format!("only.{scope}")],
+                "labels": {"weft.dev/scope": scope},
+                "upstream": {"type": "roundrobin", "nodes": {"192.0.2.1:80": 1}},
+            }),
+        );
+        let after = (world.sidecar(&[(8080, "http")]), world.edge());
+        let changes = (changed(&before.0, &after.0), changed(&before.1, &after.1));
+        let (reached, spared) =
+            if at_edge { (changes.1, changes.0) } else { (changes.0, changes.1) };
+        assert!(reached.contains(&ResourceType::Cluster), "{scope}: {reached:?}");
+        assert!(spared.is_empty(), "{scope}: {spared:?}");
+    }
+}
