@@ -42,7 +42,9 @@ async fn a_killed_control_plane_loses_nothing_acknowledged_and_traffic_flows_on(
     let _application = server.application(8080)?;
     let client = Member::start(&world, Profile::workload("client", &[])).await?;
     let address = world.publish("steady", 8080, &json!({}), &json!({})).await?;
-    let call = async |name: &str| Ok::<_, anyhow::Error>(get_as(&client.host, address, name, "/").await?.status);
+    let call = async |name: &str| {
+        Ok::<_, anyhow::Error>(get_as(&client.host, address, name, "/").await?.status)
+    };
     until("an answer", || async {
         ensure!(call("steady").await? == 200);
         Ok(())

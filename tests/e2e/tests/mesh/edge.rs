@@ -125,7 +125,10 @@ async fn the_edge_serves_names_with_their_certificates_and_http2() -> Result<()>
     }
     let seen = caller(&application)?;
     ensure!(seen.contains(&edge.identity()), "the service saw {seen:?}");
-    ensure!(visitor.open("three.weft.test", &one, &[]).await.is_err(), "a name without certificate");
+    ensure!(
+        visitor.open("three.weft.test", &one, &[]).await.is_err(),
+        "a name without certificate"
+    );
     let mut kept = visitor.http2(ONE, &one).await?;
     kept.post("before").await?;
 

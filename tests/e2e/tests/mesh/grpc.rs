@@ -55,6 +55,7 @@ async fn unary(mesh: &mut Mesh) -> Result<()> {
     ensure!(answer.metadata().get("x-answered").is_some_and(|value| value == "yes"), "{answer:?}");
     // mTLS: the server's sidecar proved the caller.
     let seen = mesh.server.caller();
+    ensure!(seen.contains(&format!("By={}", mesh.member.identity())), "{seen}");
     ensure!(seen.contains("URI=spiffe://cluster.local/ns/demo/sa/caller"), "{seen}");
     Ok(())
 }

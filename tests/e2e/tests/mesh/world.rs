@@ -95,11 +95,6 @@ impl World {
         process.end().await.map(drop)
     }
 
-    /// What the control plane said.
-    pub(crate) fn control_plane_output(&self) -> String {
-        self.process.as_ref().map(Process::output).unwrap_or_default()
-    }
-
     fn control_plane(&self, arguments: &[&str]) -> Result<Command> {
         let file = self.path("control.yaml");
         fs::write(&file, json!({ "data_dir": self.path("control") }).to_string())?;

@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 use anyhow::Result;
 use http::uri::PathAndQuery;
 use hyper_util::rt::TokioIo;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 use tonic::body::Body;
@@ -48,9 +48,7 @@ impl Client {
         let from = from.clone();
         let connector = tower::service_fn(move |_: http::Uri| {
             let from = from.clone();
-            async move {
-                connect(&from, address).await.map(TokioIo::new).map_err(std::io::Error::other)
-            }
+            async move { connect(&from, address).await.map(TokioIo::new).map_err(std::io::Error::other) }
         });
         let endpoint = Endpoint::try_from(format!("http://{name}"))?;
         Ok(Self(endpoint.connect_with_connector(connector).await?))
@@ -82,6 +80,7 @@ impl Client {
 pub(super) struct Server {
     lines: Lines,
     task: JoinHandle<Result<(), tonic::transport::Error>>,
+    end: Arc<Notify>,
 }
 
 impl Server {
@@ -89,8 +88,10 @@ impl Server {
         let lines = Lines::default();
         let incoming = TcpListenerStream::new(listen(host, port)?);
         let server = tonic::transport::Server::builder().add_service(lines.clone());
-        let task = tokio::spawn(server.serve_with_incoming(incoming));
-        Ok(Self { lines, task })
+        let end = Arc::new(Notify::new());
+        let ended = end.clone().notified_owned();
+        let task = tokio::spawn(server.serve_with_incoming_shutdown(incoming, ended));
+        Ok(Self { lines, task, end })
     }
 
     /// The caller of the last request as the sidecar proved it.
@@ -98,14 +99,15 @@ impl Server {
         self.lines.caller.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Takes no calls any more.
     pub(super) fn stop(&self) {
-        self.task.abort();
+        self.end.notify_one();
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        self.stop();
+        self.task.abort();
     }
 }
 
