@@ -8,7 +8,7 @@ use std::{
     error::Error,
     fs,
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Output},
 };
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
@@ -58,14 +58,13 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// Asks cargo where the `envoy-types` package of this build lies.
+/// Asks cargo where the `envoy-types` package of this build lies. A machine that has never fetched
+/// the whole lock file lacks packages that only other builds need, and cargo wants those too.
 fn envoy_types_folder() -> Result<PathBuf> {
-    let output = Command::new(env::var("CARGO")?)
-        .args(["metadata", "--format-version=1", "--offline", "--filter-platform"])
-        .arg(env::var("TARGET")?)
-        .arg("--manifest-path")
-        .arg(Path::new(&env::var("CARGO_MANIFEST_DIR")?).join("Cargo.toml"))
-        .output()?;
+    let mut output = metadata(&["--offline"])?;
+    if !output.status.success() {
+        output = metadata(&["--locked"])?;
+    }
     if !output.status.success() {
         return Err(
             format!("cargo metadata failed: {}", String::from_utf8_lossy(&output.stderr)).into()
@@ -80,6 +79,16 @@ fn envoy_types_folder() -> Result<PathBuf> {
         .and_then(|package| package["manifest_path"].as_str())
         .ok_or("cargo metadata names no envoy-types package")?;
     Ok(Path::new(manifest).parent().ok_or("envoy-types has no folder")?.to_owned())
+}
+
+fn metadata(how: &[&str]) -> Result<Output> {
+    Ok(Command::new(env::var("CARGO")?)
+        .args(["metadata", "--format-version=1", "--filter-platform"])
+        .arg(env::var("TARGET")?)
+        .args(how)
+        .arg("--manifest-path")
+        .arg(Path::new(&env::var("CARGO_MANIFEST_DIR")?).join("Cargo.toml"))
+        .output()?)
 }
 
 /// Every `.proto` file below `folder`, in a stable order.
