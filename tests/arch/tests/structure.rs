@@ -15,6 +15,7 @@ const DATA_PLANE: &[&[&str]] = &[
     &["weft-sidecar"],
     &["weft-admin", "weft-http", "weft-config"],
     &["weft-filters", "weft-upstream", "weft-net"],
+    &["weft-codec"],
     &["weft-model"],
     &["weft-filter-api", "weft-route"],
     &["weft-telemetry"],
