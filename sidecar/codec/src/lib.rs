@@ -1,12 +1,15 @@
 //! HTTP/1 and HTTP/2 on one connection, at either end.
 //!
 //! What the connection manager and the pools of upstream connections see of a
-//! protocol: heads, bodies ([`Incoming`]) and errors ([`CodecError`]) that are
-//! the same for both versions. Nothing here knows of routes, clusters or
-//! workers; futures and bodies stay on the thread of their connection.
+//! protocol: heads, bodies ([`Incoming`]), errors ([`CodecError`]) and
+//! connections that leave HTTP ([`Upgrading`]), the same for both versions.
+//! Nothing here knows of routes, clusters or workers; futures and bodies stay
+//! on the thread of their connection.
 
 mod error;
 mod incoming;
+mod upgrade;
 
-pub use error::CodecError;
+pub use error::{CodecError, SendFailed};
 pub use incoming::Incoming;
+pub use upgrade::{Upgraded, Upgrading};

@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use thiserror::Error;
+use weft_codec::CodecError;
 use weft_telemetry::ResponseFlag;
 use weft_upstream::UpstreamBody;
 
@@ -18,7 +19,7 @@ use crate::timer::Expired;
 pub(crate) enum CutOff {
     /// The upstream's body ended with an error.
     #[error("the upstream's response broke off: {0}")]
-    Upstream(#[source] hyper::Error),
+    Upstream(#[source] CodecError),
     /// A time limit was passed.
     #[error("the response took too long")]
     TimedOut,

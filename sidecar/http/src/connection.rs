@@ -10,10 +10,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use http::Request;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use pin_project_lite::pin_project;
 use tokio::time::Instant;
+use weft_codec::{CodecError, Incoming};
 use weft_filter_api::ConnectionFacts;
 use weft_model::{HttpConnectionManager, RouteSource, Routes};
 use weft_net::{Deadline, Drain, DrainWatch, Established, Phase};
@@ -156,7 +158,7 @@ async fn serve_stream(
         Speaks::Http1 => {
             stats.cx_http1_total.inc();
             // hyper keeps one place for the request that is handled.
-            let service = service_fn(move |request| manager::handle(&shared, request));
+            let service = service_fn(move |request| manager::handle(&shared, arrived(request)));
             let codec = codec::http1(&connection.manager).serve_connection(io, service);
             // A route may allow an upgrade that the connection manager does not know of.
             Drive::new(codec.with_upgrades(), connection, drain).await
@@ -164,23 +166,34 @@ async fn serve_stream(
         Speaks::Http2 => {
             stats.cx_http2_total.inc();
             // On its way into the stream's task the future is moved several times.
-            let service = service_fn(move |request| Box::pin(manager::handle(&shared, request)));
+            let service =
+                service_fn(move |request| Box::pin(manager::handle(&shared, arrived(request))));
             let codec = codec::http2(&connection.manager).serve_connection(io, service);
             Drive::new(codec, connection, drain).await
         }
     };
     if let Err(error) = result {
-        if error.is_parse() {
+        if matches!(error, CodecError::Malformed(_)) {
             stats.cx_protocol_error.inc();
         }
         tracing::debug!(%error, remote = %connection.facts.remote, "an HTTP connection failed");
     }
 }
 
+/// A request as hyper has read it.
+fn arrived(request: Request<hyper::body::Incoming>) -> Request<Incoming> {
+    let (mut head, body) = request.into_parts();
+    let body = Incoming::hyper(body, &mut head.extensions);
+    Request::from_parts(head, body)
+}
+
 /// A codec as the driver sees it.
-pub(crate) trait Codec: Future<Output = hyper::Result<()>> {
+pub(crate) trait Codec {
     /// Whether an announcement goes out at once (GOAWAY) and not with the next response.
     const ANNOUNCES: bool;
+
+    /// Goes on with the connection; ready when it has ended.
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), CodecError>>;
 
     /// Ends the connection as soon as no stream is left.
     fn shut_down(self: Pin<&mut Self>);
@@ -215,9 +228,9 @@ impl<'a, C: Codec> Drive<'a, C> {
 }
 
 impl<C: Codec> Future for Drive<'_, C> {
-    type Output = hyper::Result<()>;
+    type Output = Result<(), CodecError>;
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<hyper::Result<()>> {
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), CodecError>> {
         let mut this = self.project();
         loop {
             while let Poll::Ready(phase) = this.drain.poll_phase(cx) {

@@ -10,8 +10,7 @@ use http::header::{CONNECTION, CONTENT_TYPE, SERVER, VIA};
 use http::request::Parts as RequestHead;
 use http::response::Parts as ResponseHead;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
-use hyper::body::Incoming;
-use hyper::upgrade::OnUpgrade;
+use weft_codec::Incoming;
 use weft_filter_api::{LocalReply, Protocol};
 use weft_model::{HeaderMutations, Route, RouteAction, Routes, ServerHeader, VirtualHost};
 use weft_route::{Outcome, RequestView};
@@ -73,7 +72,7 @@ pub(crate) fn handle(
 
 async fn answer(mut stream: Box<Stream>) -> Result<Response<ReplyBody>, Infallible> {
     let is_head = stream.head.method == Method::HEAD;
-    let client = stream.head.extensions.remove::<OnUpgrade>();
+    let client = stream.incoming.as_mut().and_then(Incoming::upgrade);
     let mut switching = false;
     let mut request_id = None;
     let mut answer = match inbound::accept(&mut stream) {
@@ -100,7 +99,7 @@ async fn answer(mut stream: Box<Stream>) -> Result<Response<ReplyBody>, Infallib
         AnswerBody::Local(_) if is_head => ReplyBody::full(Bytes::new(), stream),
         AnswerBody::Local(bytes) => ReplyBody::full(bytes, stream),
         AnswerBody::Upstream(body) if switching => {
-            upgrade::start(client, &mut answer.head, body, stream);
+            upgrade::start(client, body, stream);
             ReplyBody::detached()
         }
         AnswerBody::Upstream(body) => ReplyBody::upstream(body, stream),

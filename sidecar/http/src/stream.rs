@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use http::request::Parts as RequestHead;
 use http::{HeaderMap, Method, Request, Uri, Version};
-use hyper::body::Incoming;
 use tokio::time::Instant;
+use weft_codec::Incoming;
 use weft_filter_api::{Protocol, StreamCx};
 use weft_telemetry::{LogRecord, ResponseFlag};
 

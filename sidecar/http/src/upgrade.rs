@@ -1,9 +1,7 @@
 //! Connections that have changed their protocol, such as WebSocket: bytes are carried both ways.
 
-use http::response::Parts as ResponseHead;
-use hyper::upgrade::{OnUpgrade, Upgraded};
-use hyper_util::rt::TokioIo;
 use tokio::task::spawn_local;
+use weft_codec::{Upgraded, Upgrading};
 use weft_net::{Phase, RelayCounters, relay};
 use weft_telemetry::ResponseFlag;
 use weft_upstream::UpstreamBody;
@@ -11,14 +9,8 @@ use weft_upstream::UpstreamBody;
 use crate::stream::Stream;
 
 /// Joins client and upstream once the client has been told.
-pub(crate) fn start(
-    client: Option<OnUpgrade>,
-    head: &mut ResponseHead,
-    body: UpstreamBody,
-    mut stream: Box<Stream>,
-) {
-    let upstream = head.extensions.remove::<OnUpgrade>();
-    let (Some(client), Some(upstream)) = (client, upstream) else {
+pub(crate) fn start(client: Option<Upgrading>, mut body: UpstreamBody, mut stream: Box<Stream>) {
+    let (Some(client), Some(upstream)) = (client, body.upgrade()) else {
         stream.cx.fail(ResponseFlag::UpstreamProtocolError, "upgrade_failed");
         return;
     };
@@ -40,9 +32,7 @@ pub(crate) fn start(
     });
 }
 
-async fn join(client: Upgraded, upstream: Upgraded, stream: &mut Stream) {
-    let mut client = TokioIo::new(client);
-    let mut upstream = TokioIo::new(upstream);
+async fn join(mut client: Upgraded, mut upstream: Upgraded, stream: &mut Stream) {
     let counters = RelayCounters::default();
     let mut watch = stream.connection.drain.watch();
     let timers = stream.connection.worker.timers.clone();

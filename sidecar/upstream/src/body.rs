@@ -1,19 +1,15 @@
 //! Bodies: what is sent upstream, and what comes back.
 
-use std::error::Error as StdError;
 use std::fmt;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
+use weft_codec::{CodecError, Incoming, Upgrading};
 
 use crate::exchange::Exchange;
 use crate::pool::Lease;
-
-/// Any error of a body.
-pub type BoxError = Box<dyn StdError + Send + Sync>;
 
 /// The body of a request on its way upstream.
 #[derive(Default)]
@@ -26,7 +22,7 @@ pub enum RequestBody {
     /// As it arrives from downstream.
     Incoming(Incoming),
     /// Anything else.
-    Boxed(Pin<Box<dyn Body<Data = Bytes, Error = BoxError>>>),
+    Boxed(Pin<Box<dyn Body<Data = Bytes, Error = CodecError>>>),
 }
 
 impl RequestBody {
@@ -54,12 +50,12 @@ impl fmt::Debug for RequestBody {
 
 impl Body for RequestBody {
     type Data = Bytes;
-    type Error = BoxError;
+    type Error = CodecError;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, CodecError>>> {
         let this = self.get_mut();
         match this {
             Self::Empty => Poll::Ready(None),
@@ -68,9 +64,7 @@ impl Body for RequestBody {
                 *this = Self::Empty;
                 Poll::Ready((!bytes.is_empty()).then(|| Ok(Frame::data(bytes))))
             }
-            Self::Incoming(body) => Pin::new(body)
-                .poll_frame(cx)
-                .map(|frame| frame.map(|frame| frame.map_err(Into::into))),
+            Self::Incoming(body) => Pin::new(body).poll_frame(cx),
             Self::Boxed(body) => body.as_mut().poll_frame(cx),
         }
     }
@@ -112,6 +106,11 @@ impl UpstreamBody {
         body
     }
 
+    /// The stream that the connection becomes after a response 101; given once.
+    pub fn upgrade(&mut self) -> Option<Upgrading> {
+        self.inner.upgrade()
+    }
+
     fn finish(&mut self) {
         if let Some((lease, exchange)) = self.held.take() {
             drop(exchange);
@@ -122,12 +121,12 @@ impl UpstreamBody {
 
 impl Body for UpstreamBody {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = CodecError;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, CodecError>>> {
         let this = self.get_mut();
         let frame = ready!(Pin::new(&mut this.inner).poll_frame(cx));
         match &frame {

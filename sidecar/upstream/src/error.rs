@@ -2,12 +2,12 @@
 
 use std::error::Error as StdError;
 use std::fmt;
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::Request;
 use thiserror::Error;
+use weft_codec::CodecError;
 use weft_model::EndpointAddress;
 use weft_telemetry::ResponseFlag;
 use weft_tls::TlsError;
@@ -224,46 +224,30 @@ impl fmt::Display for SendError {
 
 impl StdError for SendError {}
 
-/// What hyper says about an exchange, as one of ours.
-pub(crate) fn exchange_failed(error: &hyper::Error, reused: bool) -> UpstreamError {
-    let stream = find::<h2::Error>(error);
-    if let Some(stream) = stream.filter(|stream| stream.is_reset() || stream.is_go_away()) {
-        let reason = stream.reason().unwrap_or(h2::Reason::INTERNAL_ERROR);
-        let refused = reason == h2::Reason::REFUSED_STREAM
-            || (stream.is_go_away() && reason == h2::Reason::NO_ERROR);
-        return UpstreamError::Reset { reason: format!("{reason:?}").into(), refused };
+/// What the codec says about an exchange, as one of ours.
+pub(crate) fn exchange_failed(error: &CodecError, reused: bool) -> UpstreamError {
+    match error {
+        CodecError::Reset(reason) | CodecError::GoAway(reason) => {
+            let unseen = matches!(error, CodecError::GoAway(h2::Reason::NO_ERROR));
+            let refused = *reason == h2::Reason::REFUSED_STREAM || unseen;
+            UpstreamError::Reset { reason: format!("{reason:?}").into(), refused }
+        }
+        CodecError::Io(error) => {
+            let alert = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+            match alert {
+                Some(alert) => tls_failed(&TlsError::from(alert.clone())),
+                None => UpstreamError::ConnectionClosed { reused },
+            }
+        }
+        CodecError::Malformed(reason) => UpstreamError::Protocol { reason: Arc::clone(reason) },
+        CodecError::Body => UpstreamError::RequestBody,
+        CodecError::Closed => UpstreamError::ConnectionClosed { reused },
     }
-    if let Some(alert) = find::<rustls::Error>(error) {
-        return tls_failed(&TlsError::from(alert.clone()));
-    }
-    if error.is_parse() {
-        return UpstreamError::Protocol { reason: error.to_string().into() };
-    }
-    if error.is_user() && !error.is_canceled() {
-        return UpstreamError::RequestBody;
-    }
-    UpstreamError::ConnectionClosed { reused }
 }
 
 /// A failed handshake.
 pub(crate) fn tls_failed(error: &TlsError) -> UpstreamError {
     UpstreamError::Tls { reason: error.transport_failure_reason().into() }
-}
-
-/// Looks for a cause; hyper gives its own by type only.
-fn find<'a, E: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Option<&'a E> {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        if let Some(found) = error.downcast_ref::<E>() {
-            return Some(found);
-        }
-        let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-        next = match inner {
-            Some(inner) => Some(inner),
-            None => error.source(),
-        };
-    }
-    None
 }
 
 struct Shown<'a>(&'a EndpointAddress);

@@ -22,7 +22,7 @@ mod send;
 mod stream;
 mod worker;
 
-pub use body::{BoxError, RequestBody, UpstreamBody};
+pub use body::{RequestBody, UpstreamBody};
 pub use cluster::{PickContext, Picked, RetryPermit, WorkerCluster};
 pub use error::{Limit, SendError, UpstreamError};
 pub use resolver::{NameServers, ResolverHandle, spawn_resolver, spawn_resolver_with};

@@ -5,9 +5,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use http::{Method, Request, Response};
-use hyper::body::Incoming;
-use hyper::client::conn::TrySendError;
 use pin_project_lite::pin_project;
+use weft_codec::{Incoming, SendFailed};
 use weft_filter_api::Protocol;
 
 use crate::body::UpstreamBody;
@@ -20,7 +19,7 @@ use crate::{RequestBody, request};
 /// A response's head, its body, and the connection that it came over.
 #[derive(Debug)]
 pub struct UpstreamResponse {
-    /// The response. For `101`, `hyper::upgrade::on` gives the connection.
+    /// The response. For `101`, [`UpstreamBody::upgrade`] gives the connection.
     pub response: Response<UpstreamBody>,
     /// Our address; none on a Unix domain socket.
     pub local: Option<SocketAddr>,
@@ -130,12 +129,12 @@ impl WorkerCluster {
     /// The request, if it may be sent again over another connection.
     fn failed(
         &self,
-        mut error: TrySendError<Request<RequestBody>>,
+        failed: SendFailed<Request<RequestBody>>,
         attempt: Attempt,
         last: bool,
     ) -> Result<(Request<RequestBody>, Exchange), SendError> {
         let Attempt { lease, exchange, spare } = attempt;
-        let unsent = error.take_message();
+        let SendFailed { error, unsent } = failed;
         if unsent.is_some() {
             lease.refuses_more();
         }
@@ -143,9 +142,9 @@ impl WorkerCluster {
             && lease.reused
             && let Some(request) = unsent
         {
-            return Ok((request, exchange));
+            return Ok((*request, exchange));
         }
-        let error = exchange_failed(&error.into_error(), lease.reused);
+        let error = exchange_failed(&error, lease.reused);
         match (&error, spare) {
             (UpstreamError::ConnectionClosed { .. }, Some(spare)) => {
                 return Ok((*spare, exchange));
@@ -153,7 +152,7 @@ impl WorkerCluster {
             (UpstreamError::Reset { .. }, _) => self.cx.stats().rq_rx_reset.inc(),
             _ => {}
         }
-        Err(SendError { error, request: unsent.map(Box::new) })
+        Err(SendError { error, request: unsent })
     }
 }
 

@@ -3,6 +3,7 @@
 use std::error::Error as StdError;
 use std::future::Future;
 use std::pin::Pin;
+use std::task::{Context, Poll};
 
 use http_body::Body;
 use hyper::body::Incoming;
@@ -11,6 +12,7 @@ use hyper::rt::{Executor, Read, Write};
 use hyper::server::conn::{http1, http2};
 use hyper::service::HttpService;
 use hyper_util::rt::TokioTimer;
+use weft_codec::CodecError;
 use weft_model::HttpConnectionManager;
 
 use super::Codec;
@@ -90,6 +92,10 @@ where
 {
     const ANNOUNCES: bool = false;
 
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), CodecError>> {
+        Future::poll(self, cx).map_err(CodecError::from)
+    }
+
     fn shut_down(self: Pin<&mut Self>) {
         self.graceful_shutdown();
     }
@@ -105,6 +111,10 @@ where
     OnThisWorker: Http2ServerConnExec<S::Future, B>,
 {
     const ANNOUNCES: bool = true;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), CodecError>> {
+        Future::poll(self, cx).map_err(CodecError::from)
+    }
 
     fn shut_down(self: Pin<&mut Self>) {
         self.graceful_shutdown();

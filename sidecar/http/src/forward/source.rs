@@ -1,9 +1,7 @@
 //! A request's body: passed on frame by frame, counted, and kept for another try where one may come.
 
 use std::cell::RefCell;
-use std::error::Error as _;
 use std::fmt;
-use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -11,8 +9,8 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
-use weft_upstream::{BoxError, RequestBody};
+use weft_codec::{CodecError, Incoming};
+use weft_upstream::RequestBody;
 
 use crate::stream::{RequestProgress, Stream};
 
@@ -126,7 +124,7 @@ impl Source {
         &self,
         cx: &mut Context<'_>,
         state: &mut State,
-    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, CodecError>>> {
         let frame = ready!(Pin::new(&mut state.incoming).poll_frame(cx));
         let progress = &self.progress;
         progress.frames.set(progress.frames.get().wrapping_add(1));
@@ -138,7 +136,7 @@ impl Source {
                 state.keep(frame);
             }
             Some(Err(error)) => {
-                progress.malformed.set(is_malformed(error));
+                progress.malformed.set(matches!(error, CodecError::Malformed(_)));
                 state.give_up();
             }
             None => {}
@@ -150,16 +148,8 @@ impl Source {
             }
             state.complete();
         }
-        Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
+        Poll::Ready(frame)
     }
-}
-
-/// Whether bytes came that are no body, rather than none.
-fn is_malformed(error: &hyper::Error) -> bool {
-    let cause = error.source().and_then(|cause| cause.downcast_ref::<io::Error>());
-    cause.is_some_and(|cause| {
-        matches!(cause.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData)
-    })
 }
 
 impl State {
@@ -214,17 +204,18 @@ struct Reading {
 
 impl Body for Reading {
     type Data = Bytes;
-    type Error = BoxError;
+    type Error = CodecError;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, CodecError>>> {
         let this = self.get_mut();
         let source = &*this.source;
         let mut state = source.state.borrow_mut();
         if state.reading != this.reading {
-            return Poll::Ready(Some(Err("another try has taken the body over".into())));
+            // Another try has taken the body over.
+            return Poll::Ready(Some(Err(CodecError::Body)));
         }
         let kept = state.kept.get(this.next).cloned();
         let frame = match kept {

@@ -4,10 +4,10 @@ use std::cell::Cell;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
-use futures_util::future::Either;
+use futures_util::future::{Either, FutureExt};
 use http::{Request, Response};
-use hyper::body::Incoming;
 use hyper::client::conn::{TrySendError, http1, http2};
+use weft_codec::{Incoming, SendFailed};
 use weft_filter_api::Protocol;
 
 use super::Pool;
@@ -15,7 +15,7 @@ use crate::RequestBody;
 use crate::limits::{add, sub};
 
 /// The head of a response; or an error, with the request if nothing of it was sent.
-pub(crate) type Reply = Result<Response<Incoming>, TrySendError<Request<RequestBody>>>;
+pub(crate) type Reply = Result<Response<Incoming>, SendFailed<Request<RequestBody>>>;
 
 /// What does not change over a connection's life, and how much it has served.
 #[derive(Debug)]
@@ -155,7 +155,7 @@ impl Lease {
         request: Request<RequestBody>,
     ) -> impl Future<Output = Reply> + use<> {
         add(&self.facts().0.served);
-        match &mut self.held {
+        let reply = match &mut self.held {
             Some(Held::Http1 { connection, clean }) => {
                 *clean = false;
                 Either::Left(connection.sender.try_send_request(request))
@@ -164,7 +164,8 @@ impl Lease {
                 Either::Right(connection.sender.clone().try_send_request(request))
             }
             None => unreachable!("invariant: a lease is emptied only when it is consumed"),
-        }
+        };
+        reply.map(answered)
     }
 
     /// The connection did not take the request: the upstream said GOAWAY or is gone.
@@ -180,6 +181,15 @@ impl Lease {
             *clean = true;
         }
     }
+}
+
+/// hyper's answer as one of ours.
+fn answered(
+    reply: Result<Response<hyper::body::Incoming>, TrySendError<Request<RequestBody>>>,
+) -> Reply {
+    let (mut head, body) = reply?.into_parts();
+    let body = Incoming::hyper(body, &mut head.extensions);
+    Ok(Response::from_parts(head, body))
 }
 
 impl Drop for Lease {

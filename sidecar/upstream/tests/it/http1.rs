@@ -5,7 +5,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Method, Request, StatusCode};
 use http_body_util::BodyExt;
-use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use weft_upstream::{PickContext, RequestBody, UpstreamError};
@@ -206,7 +205,7 @@ fn an_upgraded_connection_is_a_stream_of_bytes() {
         request.headers_mut().insert("upgrade", "echo".parse().unwrap());
         let mut answer = cluster.send(&picked, request).await.unwrap();
         assert_eq!(answer.response.status(), StatusCode::SWITCHING_PROTOCOLS);
-        let mut stream = TokioIo::new(hyper::upgrade::on(&mut answer.response).await.unwrap());
+        let mut stream = answer.response.body_mut().upgrade().unwrap().await.unwrap();
         stream.write_all(b"!").await.unwrap();
         let mut byte = [0];
         stream.read_exact(&mut byte).await.unwrap();
