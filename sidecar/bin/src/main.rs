@@ -9,6 +9,7 @@ mod readiness;
 mod shutdown;
 mod sockets;
 mod state;
+mod tidy;
 mod worker;
 
 use std::process::ExitCode;

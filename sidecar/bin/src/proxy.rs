@@ -27,6 +27,7 @@ use crate::readiness::Health;
 use crate::shutdown::{Event, Events};
 use crate::sockets::Sockets;
 use crate::state::State;
+use crate::tidy::{self, Tidy};
 use crate::worker::{WorkerOptions, Workers};
 
 /// How often the engine is asked whether something has waited for too long.
@@ -49,6 +50,7 @@ pub(crate) fn run(arguments: Arguments, logging: Logging) -> Result<()> {
     let snapshot = publisher.watch();
     let engine = Engine::new(bootstrap, registry.clone(), publisher, started)?;
     weft_config::forget_descriptors();
+    tidy::release();
     if arguments.mode == Mode::Validate {
         tracing::info!(file = %arguments.config_path.display(), "the bootstrap file is valid");
         return Ok(());
@@ -181,16 +183,7 @@ impl Proxy {
         let token = settings.map(|settings| settings.token_file);
         let client = self.client(&bootstrap, token, folder.as_deref());
         let engine = self.state.engine.clone();
-        tasks.spawn(async move {
-            let mut clock = tokio::time::interval(ENGINE_TICK);
-            loop {
-                let now = clock.tick().await.into_std();
-                let mut engine = engine.lock();
-                if engine.next_deadline().is_some_and(|deadline| deadline <= now) {
-                    engine.tick(now);
-                }
-            }
-        });
+        tasks.spawn(keep_going(engine));
         Ok(Background { tasks, _agent: agent, _resolver: resolver, client })
     }
 
@@ -321,6 +314,26 @@ fn certificates(agent: &Agent, engine: &SharedEngine, tasks: &mut JoinSet<()>) {
             }
         }
     });
+}
+
+/// Lets the engine go on without what was waited for too long, and gives memory back when it is
+/// quiet.
+async fn keep_going(engine: SharedEngine) {
+    let mut clock = tokio::time::interval(ENGINE_TICK);
+    let mut tidy = Tidy::new();
+    loop {
+        let now = clock.tick().await.into_std();
+        let received = {
+            let mut engine = engine.lock();
+            if engine.next_deadline().is_some_and(|deadline| deadline <= now) {
+                engine.tick(now);
+            }
+            engine.received()
+        };
+        if tidy.is_due(received) {
+            tidy::release();
+        }
+    }
 }
 
 fn reopen() {

@@ -59,6 +59,7 @@ pub struct Engine {
     warming_listeners: BTreeSet<Arc<str>>,
     accepted: Accepted,
     versions: HashMap<ResourceType, String>,
+    received: u64,
     started: Instant,
     /// Whether what is served differs from what was published.
     changed: bool,
@@ -115,6 +116,7 @@ impl Engine {
             warming_listeners: BTreeSet::new(),
             accepted: Accepted { settled: !bootstrap.discover_clusters, ..Accepted::default() },
             versions: HashMap::new(),
+            received: 0,
             started: now,
             changed: true,
             bootstrap,
@@ -176,6 +178,7 @@ impl Engine {
     /// Applies what the control plane sent; returns what can't be accepted.
     pub fn apply(&mut self, update: ResourceUpdate, now: Instant) -> Vec<Rejection> {
         let kind = update.resource_type;
+        self.received += update.added.len() as u64;
         let mut rejections = Vec::new();
         for resource in &update.added {
             let version = if resource.version.is_empty() {
@@ -250,6 +253,12 @@ impl Engine {
         let listeners = self.warming_listeners.iter().filter(never_served);
         waiting_for.extend(listeners.map(|name| format!("the listener {name:?} to become warm")));
         Readiness { ready: waiting_for.is_empty(), waiting_for }
+    }
+
+    /// Resources that the control plane has sent so far.
+    #[must_use]
+    pub fn received(&self) -> u64 {
+        self.received
     }
 
     /// Whether the stream to the control plane is open.

@@ -12,6 +12,7 @@ mod drain;
 mod establish;
 mod inspect;
 mod listeners;
+pub mod memory;
 mod original_dst;
 mod relay;
 mod stream;
