@@ -46,15 +46,24 @@ impl From<io::Error> for CodecError {
     }
 }
 
+impl From<h2::Error> for CodecError {
+    fn from(error: h2::Error) -> Self {
+        let reason = error.reason();
+        match reason {
+            Some(reason) if error.is_go_away() => Self::GoAway(reason),
+            Some(reason) if error.is_reset() => Self::Reset(reason),
+            _ => match error.get_io() {
+                Some(cause) => io::Error::new(cause.kind(), cause.to_string()).into(),
+                None => Self::Malformed(error.to_string().into()),
+            },
+        }
+    }
+}
+
 impl From<hyper::Error> for CodecError {
     fn from(error: hyper::Error) -> Self {
         if error.is_user() && !error.is_canceled() {
             return Self::Body;
-        }
-        let stream = find::<h2::Error>(&error);
-        if let Some(stream) = stream.filter(|stream| stream.is_reset() || stream.is_go_away()) {
-            let reason = stream.reason().unwrap_or(h2::Reason::INTERNAL_ERROR);
-            return if stream.is_go_away() { Self::GoAway(reason) } else { Self::Reset(reason) };
         }
         if let Some(alert) = find::<rustls::Error>(&error) {
             let alert = io::Error::new(io::ErrorKind::InvalidData, alert.clone());

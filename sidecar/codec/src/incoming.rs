@@ -8,6 +8,7 @@ use http::Extensions;
 use http_body::{Body, Frame, SizeHint};
 use hyper::upgrade::OnUpgrade;
 
+use crate::http2::Http2Body;
 use crate::{CodecError, Upgrading};
 
 /// The body of a message that arrives.
@@ -16,6 +17,8 @@ pub enum Incoming {
     /// There is none.
     #[default]
     Empty,
+    /// From a stream of HTTP/2.
+    Http2(Http2Body),
     /// As hyper reads it.
     Hyper {
         /// What is left of it.
@@ -37,7 +40,7 @@ impl Incoming {
     /// given once.
     pub fn upgrade(&mut self) -> Option<Upgrading> {
         match self {
-            Self::Empty => None,
+            Self::Empty | Self::Http2(_) => None,
             Self::Hyper { upgrading, .. } => upgrading.take(),
         }
     }
@@ -53,6 +56,7 @@ impl Body for Incoming {
     ) -> Poll<Option<Result<Frame<Bytes>, CodecError>>> {
         match self.get_mut() {
             Self::Empty => Poll::Ready(None),
+            Self::Http2(body) => Pin::new(body).poll_frame(cx),
             Self::Hyper { body, .. } => Pin::new(body)
                 .poll_frame(cx)
                 .map(|frame| frame.map(|frame| frame.map_err(CodecError::from))),
@@ -62,6 +66,7 @@ impl Body for Incoming {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Empty => true,
+            Self::Http2(body) => body.is_end_stream(),
             Self::Hyper { body, .. } => body.is_end_stream(),
         }
     }
@@ -69,6 +74,7 @@ impl Body for Incoming {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Empty => SizeHint::with_exact(0),
+            Self::Http2(body) => body.size_hint(),
             Self::Hyper { body, .. } => body.size_hint(),
         }
     }

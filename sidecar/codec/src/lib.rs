@@ -6,6 +6,8 @@
 //! Nothing here knows of routes, clusters or workers; futures and bodies stay
 //! on the thread of their connection.
 
+pub mod http2;
+
 mod error;
 mod incoming;
 mod upgrade;

@@ -1,15 +1,18 @@
 //! One downstream HTTP connection: its codec, its end, and what its streams share.
 
 mod codec;
+mod http2;
 mod sniff;
 
 use std::cell::{Cell, RefCell};
+use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use futures_util::FutureExt;
 use http::Request;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -151,25 +154,23 @@ async fn serve_stream(
 ) {
     let sniffed = Box::pin(sniff::speaks(connection, stream, drain)).await;
     let Some((stream, speaks)) = sniffed else { return };
-    let io = TokioIo::new(stream);
-    let shared = Rc::clone(connection);
     let stats = &connection.manager.stats;
     let result = match speaks {
         Speaks::Http1 => {
             stats.cx_http1_total.inc();
+            let shared = Rc::clone(connection);
             // hyper keeps one place for the request that is handled.
-            let service = service_fn(move |request| manager::handle(&shared, arrived(request)));
+            let service = service_fn(move |request| {
+                manager::handle(&shared, arrived(request)).map(Ok::<_, Infallible>)
+            });
+            let io = TokioIo::new(stream);
             let codec = codec::http1(&connection.manager).serve_connection(io, service);
             // A route may allow an upgrade that the connection manager does not know of.
             Drive::new(codec.with_upgrades(), connection, drain).await
         }
         Speaks::Http2 => {
             stats.cx_http2_total.inc();
-            // On its way into the stream's task the future is moved several times.
-            let service =
-                service_fn(move |request| Box::pin(manager::handle(&shared, arrived(request))));
-            let codec = codec::http2(&connection.manager).serve_connection(io, service);
-            Drive::new(codec, connection, drain).await
+            Drive::new(http2::http2(connection, stream), connection, drain).await
         }
     };
     if let Err(error) = result {

@@ -9,6 +9,7 @@
 
 mod body;
 mod connection;
+mod date;
 mod filters;
 mod forward;
 mod inbound;

@@ -1,12 +1,12 @@
 //! The way of one request through the connection manager.
 
-use std::convert::Infallible;
 use std::future::Future;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_TYPE, SERVER, VIA};
+use http::header::{CONNECTION, CONTENT_TYPE, DATE, Entry, SERVER, VIA};
 use http::request::Parts as RequestHead;
 use http::response::Parts as ResponseHead;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
@@ -23,7 +23,7 @@ use crate::filters::{self, Reached};
 use crate::inbound::{self, Kind};
 use crate::mutate::{self, Known};
 use crate::stream::Stream;
-use crate::{forward, names, redirect, reply, upgrade};
+use crate::{date, forward, names, redirect, reply, upgrade};
 
 /// What is sent to the client.
 pub(crate) struct Answer {
@@ -66,11 +66,11 @@ enum Choice<'a> {
 pub(crate) fn handle(
     connection: &Rc<HttpConnection>,
     request: Request<Incoming>,
-) -> impl Future<Output = Result<Response<ReplyBody>, Infallible>> + use<> {
+) -> impl Future<Output = Response<ReplyBody>> + use<> {
     answer(Stream::begin(connection, request))
 }
 
-async fn answer(mut stream: Box<Stream>) -> Result<Response<ReplyBody>, Infallible> {
+async fn answer(mut stream: Box<Stream>) -> Response<ReplyBody> {
     let is_head = stream.head.method == Method::HEAD;
     let client = stream.incoming.as_mut().and_then(Incoming::upgrade);
     let mut switching = false;
@@ -104,7 +104,7 @@ async fn answer(mut stream: Box<Stream>) -> Result<Response<ReplyBody>, Infallib
         }
         AnswerBody::Upstream(body) => ReplyBody::upstream(body, stream),
     };
-    Ok(Response::from_parts(answer.head, body))
+    Response::from_parts(answer.head, body)
 }
 
 /// Chooses the route, runs the filters, does what the route says, runs the filters backwards.
@@ -310,6 +310,9 @@ fn finish_head(stream: &Stream, head: &mut ResponseHead, switching: bool) {
     }
     if let Some(via) = &manager.via {
         head.headers.append(VIA, via.clone());
+    }
+    if let Entry::Vacant(date) = head.headers.entry(DATE) {
+        date.insert(date::value(SystemTime::now()));
     }
     // In HTTP/2 GOAWAY says it.
     if connection.is_ending() && stream.cx.protocol != Protocol::Http2 && !switching {

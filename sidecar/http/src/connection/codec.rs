@@ -7,9 +7,8 @@ use std::task::{Context, Poll};
 
 use http_body::Body;
 use hyper::body::Incoming;
-use hyper::rt::bounds::Http2ServerConnExec;
-use hyper::rt::{Executor, Read, Write};
-use hyper::server::conn::{http1, http2};
+use hyper::rt::{Read, Write};
+use hyper::server::conn::http1;
 use hyper::service::HttpService;
 use hyper_util::rt::TokioTimer;
 use weft_codec::CodecError;
@@ -48,38 +47,6 @@ pub(super) fn http1(manager: &HttpConnectionManager) -> http1::Builder {
     codec
 }
 
-/// The HTTP/2 codec.
-pub(super) fn http2(manager: &HttpConnectionManager) -> http2::Builder<OnThisWorker> {
-    let options = &manager.http2;
-    let mut codec = http2::Builder::new(OnThisWorker);
-    codec
-        .timer(TokioTimer::new())
-        .initial_stream_window_size(options.initial_stream_window)
-        .initial_connection_window_size(options.initial_connection_window)
-        .max_concurrent_streams(options.max_concurrent_streams)
-        .max_header_list_size(manager.max_header_bytes);
-    if options.allow_connect {
-        codec.enable_connect_protocol();
-    }
-    if let Some(pings) = &options.keepalive {
-        codec.keep_alive_interval(pings.interval).keep_alive_timeout(pings.timeout);
-    }
-    codec
-}
-
-/// Runs the streams of an HTTP/2 connection on the worker that owns it.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct OnThisWorker;
-
-impl<F> Executor<F> for OnThisWorker
-where
-    F: Future<Output = ()> + 'static,
-{
-    fn execute(&self, stream: F) {
-        tokio::task::spawn_local(stream);
-    }
-}
-
 type BoxError = Box<dyn StdError + Send + Sync>;
 
 impl<I, B, S> Codec for http1::UpgradeableConnection<I, S>
@@ -91,26 +58,6 @@ where
     B::Error: Into<BoxError>,
 {
     const ANNOUNCES: bool = false;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), CodecError>> {
-        Future::poll(self, cx).map_err(CodecError::from)
-    }
-
-    fn shut_down(self: Pin<&mut Self>) {
-        self.graceful_shutdown();
-    }
-}
-
-impl<I, B, S> Codec for http2::Connection<I, S, OnThisWorker>
-where
-    S: HttpService<Incoming, ResBody = B>,
-    S::Error: Into<BoxError>,
-    I: Read + Write + Unpin,
-    B: Body + 'static,
-    B::Error: Into<BoxError>,
-    OnThisWorker: Http2ServerConnExec<S::Future, B>,
-{
-    const ANNOUNCES: bool = true;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), CodecError>> {
         Future::poll(self, cx).map_err(CodecError::from)

@@ -6,9 +6,11 @@ use std::pin::Pin;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
-use hyper::client::conn::{http1, http2};
-use hyper::rt::Executor;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use tokio::time::{Instant, Sleep, sleep_until};
+use weft_codec::CodecError;
+use weft_codec::http2::{Client, ClientConnection, Pings};
 use weft_model::Cluster;
 
 use super::lease::{Http1Connection, Http2Connection};
@@ -19,11 +21,12 @@ use crate::stream::{CountedConnection, UpstreamStream};
 use crate::{RequestBody, UpstreamError};
 
 type Io = TokioIo<UpstreamStream>;
+type Http2Driver = ClientConnection<UpstreamStream, Pin<Box<Sleep>>>;
 
 #[expect(clippy::large_enum_variant, reason = "it is taken apart as soon as it is there")]
 enum Established {
     Http1(http1::SendRequest<RequestBody>, http1::Connection<Io, RequestBody>),
-    Http2(http2::SendRequest<RequestBody>, http2::Connection<Io, RequestBody, LocalExecutor>),
+    Http2(Client, Http2Driver),
 }
 
 /// Starts an attempt. The task ends with its connection, which ends when the pool lets go of it.
@@ -62,10 +65,10 @@ async fn run(mut open: Open, counted: CountedConnection) {
                 tracing::debug!(cluster = %pool.cluster.handle.name(), %error, "connection ended");
             }
         }
-        Ok((facts, Established::Http2(sender, connection))) => {
+        Ok((facts, Established::Http2(client, connection))) => {
             pool.cluster.stats().cx_http2_total.inc();
             pool.learned.set(Some(Kind::Http2));
-            let shared = Rc::new(Http2Connection::new(sender, facts));
+            let shared = Rc::new(Http2Connection::new(client, facts));
             let watched = watch_limit(connection, Rc::downgrade(&shared));
             pool.share(shared);
             pool.top_up();
@@ -78,13 +81,14 @@ async fn run(mut open: Open, counted: CountedConnection) {
 
 /// Drives an HTTP/2 connection and keeps an eye on how many streams the upstream allows.
 async fn watch_limit(
-    mut connection: http2::Connection<Io, RequestBody, LocalExecutor>,
+    mut connection: Http2Driver,
     shared: Weak<Http2Connection>,
-) -> hyper::Result<()> {
+) -> Result<(), CodecError> {
     poll_fn(|cx| {
-        let result = Pin::new(&mut connection).poll(cx);
+        let result = connection.poll(cx);
         if let Some(shared) = shared.upgrade() {
-            shared.set_peer_limit(connection.current_max_send_streams());
+            shared.set_peer_limit(connection.max_streams());
+            shared.notice_the_end(result.is_ready());
         }
         result
     })
@@ -114,11 +118,15 @@ async fn establish(
     let shaken = match kind {
         Kind::Http1 | Kind::Auto => {
             let handshake = http1_options(&config).handshake(TokioIo::new(stream)).await;
-            handshake.map(|(sender, connection)| Established::Http1(sender, connection))
+            handshake
+                .map(|(sender, connection)| Established::Http1(sender, connection))
+                .map_err(CodecError::from)
         }
         Kind::Http2 => {
-            let handshake = http2_options(&config).handshake(TokioIo::new(stream)).await;
-            handshake.map(|(sender, connection)| Established::Http2(sender, connection))
+            let options = &config.http2;
+            let windows = (options.initial_stream_window, options.initial_connection_window);
+            let handshake = Client::connect(stream, windows.0, windows.1, pings(&config)).await;
+            handshake.map(|(client, connection)| Established::Http2(client, connection))
         }
     };
     let established = shaken.map_err(|error| UpstreamError::ConnectFailed {
@@ -137,19 +145,12 @@ fn http1_options(config: &Cluster) -> http1::Builder {
     options
 }
 
-fn http2_options(config: &Cluster) -> http2::Builder<LocalExecutor> {
-    let mut options = http2::Builder::new(LocalExecutor);
-    options
-        .timer(TokioTimer::new())
-        .initial_stream_window_size(config.http2.initial_stream_window)
-        .initial_connection_window_size(config.http2.initial_connection_window);
-    if let Some(pings) = &config.http2.keepalive {
-        options
-            .keep_alive_interval(pings.interval)
-            .keep_alive_timeout(pings.timeout)
-            .keep_alive_while_idle(true);
-    }
-    options
+fn pings(config: &Cluster) -> Option<Pings<Pin<Box<Sleep>>>> {
+    config.http2.keepalive.as_ref().map(|pings| Pings {
+        alarm: Box::pin(sleep_until(Instant::now())),
+        interval: pings.interval,
+        timeout: pings.timeout,
+    })
 }
 
 /// Counts a connection of a pool while it lives.
@@ -170,19 +171,6 @@ impl Drop for Open {
     fn drop(&mut self) {
         self.connected();
         sub(&self.pool.open);
-    }
-}
-
-/// Runs hyper's HTTP/2 tasks on the worker that owns the connection.
-#[derive(Clone, Copy, Debug)]
-struct LocalExecutor;
-
-impl<F> Executor<F> for LocalExecutor
-where
-    F: Future<Output = ()> + 'static,
-{
-    fn execute(&self, future: F) {
-        tokio::task::spawn_local(future);
     }
 }
 

@@ -4,9 +4,10 @@ use std::cell::Cell;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
-use futures_util::future::{Either, FutureExt};
+use futures_util::future::{Either, FutureExt, ready};
 use http::{Request, Response};
-use hyper::client::conn::{TrySendError, http1, http2};
+use hyper::client::conn::{TrySendError, http1};
+use weft_codec::http2::Client;
 use weft_codec::{Incoming, SendFailed};
 use weft_filter_api::Protocol;
 
@@ -54,7 +55,7 @@ impl Http1Connection {
 /// An HTTP/2 connection, shared by its streams.
 #[derive(Debug)]
 pub(super) struct Http2Connection {
-    pub(super) sender: http2::SendRequest<RequestBody>,
+    client: Client,
     pub(super) facts: Rc<ConnectionFacts>,
     active: Cell<u32>,
     draining: Cell<bool>,
@@ -65,10 +66,10 @@ pub(super) struct Http2Connection {
 }
 
 impl Http2Connection {
-    pub(super) fn new(sender: http2::SendRequest<RequestBody>, facts: Rc<ConnectionFacts>) -> Self {
+    pub(super) fn new(client: Client, facts: Rc<ConnectionFacts>) -> Self {
         let idle_since = Cell::new(facts.born);
         Self {
-            sender,
+            client,
             facts,
             active: Cell::new(0),
             draining: Cell::new(false),
@@ -81,13 +82,20 @@ impl Http2Connection {
         self.peer_limit.set(u32::try_from(streams).unwrap_or(u32::MAX));
     }
 
+    /// The upstream said GOAWAY, or the connection is `over`.
+    pub(super) fn notice_the_end(&self, over: bool) {
+        if over || !self.client.is_open() {
+            self.drain();
+        }
+    }
+
     /// No more streams; it ends with the last one.
     pub(super) fn drain(&self) {
         self.draining.set(true);
     }
 
     pub(super) fn is_finished(&self) -> bool {
-        self.draining.get() || self.sender.is_closed()
+        self.draining.get()
     }
 
     pub(super) fn has_room(&self, limit: u32) -> bool {
@@ -155,17 +163,19 @@ impl Lease {
         request: Request<RequestBody>,
     ) -> impl Future<Output = Reply> + use<> {
         add(&self.facts().0.served);
-        let reply = match &mut self.held {
+        match &mut self.held {
             Some(Held::Http1 { connection, clean }) => {
                 *clean = false;
-                Either::Left(connection.sender.try_send_request(request))
+                Either::Left(connection.sender.try_send_request(request).map(answered))
             }
-            Some(Held::Http2(connection)) => {
-                Either::Right(connection.sender.clone().try_send_request(request))
-            }
+            Some(Held::Http2(connection)) => Either::Right(match connection.client.send(request) {
+                Ok(exchange) => Either::Left(
+                    exchange.map(|reply| reply.map_err(|error| SendFailed { error, unsent: None })),
+                ),
+                Err(failed) => Either::Right(ready(Err(failed))),
+            }),
             None => unreachable!("invariant: a lease is emptied only when it is consumed"),
-        };
-        reply.map(answered)
+        }
     }
 
     /// The connection did not take the request: the upstream said GOAWAY or is gone.
