@@ -14,7 +14,7 @@ use tokio::time::timeout;
 use tokio_stream::Stream;
 use tonic::transport::server::Connected;
 use weft_spiffe::PeerIdentity;
-use weft_tls::{Handshake, ServerStream, ServerTls};
+use weft_tls::{ServerStream, ServerTls};
 
 /// Longest handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -89,7 +89,7 @@ async fn shake_hands(tls: &ServerTls, stream: TcpStream) -> Result<TlsConnection
     stream.set_nodelay(true).map_err(|error| error.to_string())?;
     match timeout(HANDSHAKE_TIMEOUT, tls.accept(stream)).await {
         Ok(Ok(stream)) => {
-            let certificate = Handshake::of_server(stream.get_ref().1).peer;
+            let certificate = stream.handshake().peer.clone();
             // A certificate that nobody vouched for proves nothing.
             let verified = certificate.filter(|_| tls.verifies_clients());
             let peer = verified.map(|certificate| certificate.identity()).unwrap_or_default();

@@ -6,24 +6,28 @@ use std::sync::Arc;
 
 use parking_lot::RwLock;
 use rustls::ClientConfig;
-use rustls::client::Resumption;
+use rustls::client::{Resumption, UnbufferedClientConnection};
 use rustls::sign::SingleCertAndKey;
 use rustls_pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio_rustls::TlsConnector;
 
+use crate::buffers::Inbox;
 use crate::credential::CertifiedChain;
 use crate::error::{SpecError, TlsError};
+use crate::handshake::shake_hands;
 use crate::provider::{TlsVersion, provider_with, versions};
+use crate::stream::TlsStream;
 use crate::usable_alpn;
-use crate::validation::{PeerPolicy, ValidationSpec};
+use crate::validation::{PeerPolicy, PeerRole, ValidationSpec, compile};
 use crate::verifier::ServerVerifier;
 
 /// A TLS connection made by [`ClientTls::connect`].
-pub type ClientStream<IO> = tokio_rustls::client::TlsStream<IO>;
+pub type ClientStream<IO> = TlsStream<IO>;
 
 /// Server names whose sessions are remembered for resumption, for each [`ClientTls`].
 const REMEMBERED_SERVERS: usize = 256;
+/// Sessions that rustls counts for each of them.
+const SESSIONS_A_SERVER: usize = 8;
 /// Protocol lists, besides the configured one, for which a configuration is kept.
 const KEPT_ALPN_OVERRIDES: usize = 16;
 
@@ -74,6 +78,8 @@ type Override = (Vec<Vec<u8>>, Arc<ClientConfig>);
 /// is built for each change, so that nothing verified under old rules is resumed.
 pub struct ClientTls {
     config: Arc<ClientConfig>,
+    policy: Option<Arc<PeerPolicy>>,
+    match_server_name: bool,
     server_name: ServerName<'static>,
     /// Configurations for other protocol lists; they share verifier, key and sessions.
     overrides: RwLock<Vec<Override>>,
@@ -87,10 +93,9 @@ impl ClientTls {
     pub fn new(spec: &ClientTlsSpec) -> Result<Self, SpecError> {
         let provider = provider_with(spec.cipher_suites.as_deref(), spec.max_version)?;
         let versions = versions(spec.min_version, spec.max_version)?;
-        let verifier = ServerVerifier {
-            policy: spec.validation.as_ref().map(PeerPolicy::compile).transpose()?,
-            match_server_name: spec.match_server_name,
-        };
+        let policy = compile(spec.validation.as_ref())?;
+        let verifier =
+            ServerVerifier { policy: policy.clone(), match_server_name: spec.match_server_name };
         let builder = ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(&versions)?
             .dangerous()
@@ -101,13 +106,16 @@ impl ClientTls {
             ))),
             None => builder.with_no_client_auth(),
         };
+        config.enable_secret_extraction = true;
         config.alpn_protocols = usable_alpn(&spec.alpn);
         config.resumption = match spec.session_resumption {
-            true => Resumption::in_memory_sessions(REMEMBERED_SERVERS),
+            true => Resumption::in_memory_sessions(REMEMBERED_SERVERS * SESSIONS_A_SERVER),
             false => Resumption::disabled(),
         };
         Ok(Self {
             config: Arc::new(config),
+            policy,
+            match_server_name: spec.match_server_name,
             server_name: configured_name(spec.sni.as_deref())?,
             overrides: RwLock::new(Vec::new()),
         })
@@ -142,7 +150,14 @@ impl ClientTls {
             Some(protocols) => self.config_with(protocols),
             None => Arc::clone(&self.config),
         };
-        Ok(TlsConnector::from(config).connect(server_name, io).await?)
+        let wanted = self.match_server_name.then(|| server_name.clone());
+        let connection = UnbufferedClientConnection::new(config, server_name)?;
+        let mut stream = shake_hands(io, connection, Inbox::default(), None).await?;
+        // rustls judges no certificate again when it resumes.
+        if let Some(policy) = self.policy.as_ref().filter(|_| stream.handshake().resumed) {
+            stream.recheck(policy, wanted.as_ref(), PeerRole::Server).await?;
+        }
+        Ok(stream)
     }
 
     fn config_with(&self, protocols: &[Vec<u8>]) -> Arc<ClientConfig> {

@@ -217,6 +217,16 @@ impl VerifyError {
         }
     }
 
+    /// How a peer is told that it is refused.
+    pub(crate) fn alert(&self) -> AlertDescription {
+        match self {
+            Self::UntrustedIssuer => AlertDescription::UnknownCA,
+            Self::Revoked => AlertDescription::CertificateRevoked,
+            Self::Expired { .. } | Self::NotYetValid { .. } => AlertDescription::CertificateExpired,
+            _ => AlertDescription::CertificateUnknown,
+        }
+    }
+
     fn openssl_reason(&self) -> &'static str {
         match self {
             Self::UntrustedIssuer => "unable to get local issuer certificate",

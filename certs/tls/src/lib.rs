@@ -5,18 +5,23 @@
 //! ticket keys; a connection only borrows them. A peer is believed for its chain, its pinned hashes
 //! and its subject alternative names, never for a DNS host name that nobody asked for.
 
+mod buffers;
 mod client;
 mod credential;
 mod error;
+mod handshake;
 mod peer;
 mod pem;
 mod provider;
+mod records;
 mod resolver;
 mod san;
 mod server;
+mod stream;
 #[cfg(test)]
 mod tests;
 mod validation;
+mod verified;
 mod verifier;
 
 pub use client::{ClientStream, ClientTls, ClientTlsSpec};
@@ -27,6 +32,7 @@ pub use pem::certificate_pem;
 pub use provider::TlsVersion;
 pub use san::{SanKind, SanMatcher, SanPattern};
 pub use server::{ServerStream, ServerTls, ServerTlsSpec};
+pub use stream::TlsStream;
 pub use validation::ValidationSpec;
 
 /// The ALPN name of Istio's TCP metadata exchange. Whoever selects it owes its peer a preface in

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use rustls::{ClientConnection, CommonState, HandshakeKind, ServerConnection};
+use rustls::{CommonState, HandshakeKind};
 use rustls_pki_types::CertificateDer;
 use weft_spiffe::{CertificateDetails, PeerIdentity, SpiffeId};
 
@@ -79,17 +79,7 @@ pub struct Handshake {
 }
 
 impl Handshake {
-    /// Of a connection that we accepted.
-    pub fn of_server(connection: &ServerConnection) -> Self {
-        Self { server_name: connection.server_name().map(str::to_owned), ..Self::of(connection) }
-    }
-
-    /// Of a connection that we made.
-    pub fn of_client(connection: &ClientConnection) -> Self {
-        Self::of(connection)
-    }
-
-    fn of(connection: &CommonState) -> Self {
+    pub(crate) fn of(connection: &CommonState) -> Self {
         let cipher = connection.negotiated_cipher_suite();
         Self {
             peer: peer(connection),

@@ -1,24 +1,28 @@
 //! The server's side: specification, configurations, handshake.
 
 use std::fmt;
+use std::future::poll_fn;
 use std::sync::Arc;
 
 use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs::Ticketer;
-use rustls::server::{Acceptor, NoClientAuth, NoServerSessionStorage, danger::ClientCertVerifier};
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio_rustls::LazyConfigAcceptor;
+use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{Acceptor, NoClientAuth, NoServerSessionStorage, UnbufferedServerConnection};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
+use crate::buffers::Inbox;
 use crate::credential::CertifiedChain;
 use crate::error::{SpecError, TlsError};
+use crate::handshake::shake_hands;
 use crate::provider::{TlsVersion, provider_with, versions};
 use crate::resolver::CertificateByName;
+use crate::stream::TlsStream;
 use crate::usable_alpn;
-use crate::validation::{PeerPolicy, ValidationSpec};
+use crate::validation::{PeerPolicy, PeerRole, ValidationSpec, compile};
 use crate::verifier::ClientVerifier;
 
 /// A TLS connection accepted by [`ServerTls::accept`].
-pub type ServerStream<IO> = tokio_rustls::server::TlsStream<IO>;
+pub type ServerStream<IO> = TlsStream<IO>;
 
 /// What a TLS server is to do (Envoy's `DownstreamTlsContext`).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,6 +66,7 @@ impl ServerTlsSpec {
 pub struct ServerTls {
     with_alpn: Arc<ServerConfig>,
     without_alpn: Arc<ServerConfig>,
+    policy: Option<Arc<PeerPolicy>>,
     verifies_clients: bool,
     uri_sans: Vec<String>,
 }
@@ -77,12 +82,16 @@ impl ServerTls {
         }
         let provider = provider_with(spec.cipher_suites.as_deref(), spec.max_version)?;
         let versions = versions(spec.min_version, spec.max_version)?;
+        let policy = compile(spec.validation.as_ref())?;
         let mut config = ServerConfig::builder_with_provider(provider)
             .with_protocol_versions(&versions)?
-            .with_client_cert_verifier(client_verifier(spec)?)
+            .with_client_cert_verifier(client_verifier(spec, policy.clone()))
             .with_cert_resolver(Arc::new(CertificateByName::new(&spec.certificates)));
+        config.enable_secret_extraction = true;
         if spec.session_tickets {
             config.ticketer = Ticketer::new()?;
+            // One session for each connection that may come next; rustls would send two.
+            config.send_tls13_tickets = 1;
         } else {
             config.send_tls13_tickets = 0;
             config.session_storage = Arc::new(NoServerSessionStorage {});
@@ -92,6 +101,7 @@ impl ServerTls {
         Ok(Self {
             with_alpn: Arc::new(config),
             without_alpn,
+            policy,
             verifies_clients: spec.validation.as_ref().is_some_and(ValidationSpec::verifies),
             uri_sans: first_uri_sans(&spec.certificates),
         })
@@ -132,14 +142,58 @@ impl ServerTls {
     where
         IO: AsyncRead + AsyncWrite + Unpin,
     {
-        let start = LazyConfigAcceptor::new(Acceptor::default(), io).await?;
-        let config = {
-            let hello = start.client_hello();
-            self.config_for(hello.alpn().into_iter().flatten())
+        let mut io = io;
+        let mut inbox = Inbox::default();
+        let (config, server_name) = loop {
+            let filled = inbox.filled().len();
+            if poll_fn(|cx| inbox.poll_fill(&mut io, cx, filled + 1)).await? == 0 {
+                return Err(TlsError::Closed);
+            }
+            match self.look(inbox.filled()) {
+                Ok(Some(found)) => break found,
+                Ok(None) => {}
+                Err((error, alert)) => {
+                    // The client is refused whether or not it hears of it.
+                    let _ = io.write_all(&alert).await;
+                    return Err(error.into());
+                }
+            }
         };
-        Ok(start.into_stream(Arc::clone(config)).await?)
+        let connection = UnbufferedServerConnection::new(config)?;
+        let mut stream = shake_hands(io, connection, inbox, server_name).await?;
+        // A resumed session brings a certificate that was judged when it began. After a full
+        // handshake this finds what was just remembered.
+        if let Some(policy) = &self.policy {
+            stream.recheck(policy, None, PeerRole::Client).await?;
+        }
+        Ok(stream)
+    }
+
+    /// Finds the configuration for a client's first message, and the name that it asks for.
+    fn look(&self, mut hello: &[u8]) -> Result<Option<Found>, (rustls::Error, Vec<u8>)> {
+        let mut acceptor = Acceptor::default();
+        while !hello.is_empty() {
+            let failed = |error: std::io::Error| rustls::Error::General(error.to_string());
+            acceptor.read_tls(&mut hello).map_err(|error| (failed(error), Vec::new()))?;
+            let accepted = acceptor.accept().map_err(|(error, mut alert)| {
+                let mut bytes = Vec::new();
+                // Writing to memory can't fail.
+                let _ = alert.write_all(&mut bytes);
+                (error, bytes)
+            })?;
+            if let Some(accepted) = accepted {
+                let hello = accepted.client_hello();
+                let config = self.config_for(hello.alpn().into_iter().flatten());
+                let server_name = hello.server_name().map(str::to_owned);
+                return Ok(Some((Arc::clone(config), server_name)));
+            }
+        }
+        Ok(None)
     }
 }
+
+/// A configuration and the server name that was asked for.
+type Found = (Arc<ServerConfig>, Option<String>);
 
 fn first_uri_sans(certificates: &[CertifiedChain]) -> Vec<String> {
     let first = certificates.first().into_iter();
@@ -152,10 +206,12 @@ impl fmt::Debug for ServerTls {
     }
 }
 
-fn client_verifier(spec: &ServerTlsSpec) -> Result<Arc<dyn ClientCertVerifier>, SpecError> {
-    if spec.validation.is_none() && !spec.require_client_certificate {
-        return Ok(Arc::new(NoClientAuth));
+fn client_verifier(
+    spec: &ServerTlsSpec,
+    policy: Option<Arc<PeerPolicy>>,
+) -> Arc<dyn ClientCertVerifier> {
+    if policy.is_none() && !spec.require_client_certificate {
+        return Arc::new(NoClientAuth);
     }
-    let policy = spec.validation.as_ref().map(PeerPolicy::compile).transpose()?;
-    Ok(Arc::new(ClientVerifier::new(policy, spec.require_client_certificate)))
+    Arc::new(ClientVerifier::new(policy, spec.require_client_certificate))
 }

@@ -3,6 +3,7 @@
 mod authority;
 mod identity;
 mod protocol;
+mod records;
 mod revocation;
 
 use crate::{
@@ -47,7 +48,7 @@ async fn run_client(
     let mut stream = client.connect(io, sni, alpn).await?;
     stream.write_all(b"?").await?;
     stream.read_u8().await?;
-    Ok(Handshake::of_client(stream.get_ref().1))
+    Ok(stream.handshake().clone())
 }
 
 async fn run_server(server: &ServerTls, io: DuplexStream) -> Result<Handshake, TlsError> {
@@ -55,7 +56,7 @@ async fn run_server(server: &ServerTls, io: DuplexStream) -> Result<Handshake, T
     stream.read_u8().await?;
     stream.write_all(b"!").await?;
     stream.flush().await?;
-    Ok(Handshake::of_server(stream.get_ref().1))
+    Ok(stream.handshake().clone())
 }
 
 pub(crate) fn server(spec: &ServerTlsSpec) -> ServerTls {

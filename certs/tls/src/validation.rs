@@ -1,12 +1,13 @@
 //! How a peer's certificate is judged: chain, revocation, depth, pinned hashes, names.
 
 use std::fmt::Write;
+use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
-use std::time::{Duration, UNIX_EPOCH};
 use webpki::{
     CertRevocationList, EndEntityCert, ExpirationPolicy, KeyUsage, OwnedCertRevocationList,
     RevocationCheckDepth, RevocationOptions, RevocationOptionsBuilder,
@@ -15,9 +16,11 @@ use weft_spiffe::{CertificateDetails, SubjectAltName};
 
 use crate::credential::TrustBundle;
 use crate::error::{SpecError, VerifyError};
+use crate::peer::PeerCertificate;
 use crate::pem;
 use crate::provider::default_provider;
 use crate::san::{SanMatcher, SanTest, dns_matches};
+use crate::verified::{self, Verified};
 
 /// How a peer's certificate is judged (Envoy's `CertificateValidationContext`).
 ///
@@ -75,6 +78,12 @@ pub(crate) struct PeerPolicy {
     spki_hashes: Vec<[u8; 32]>,
     trust_any: bool,
     max_depth: Option<u32>,
+    verified: Verified,
+}
+
+/// Compiles a policy where one is given.
+pub(crate) fn compile(spec: Option<&ValidationSpec>) -> Result<Option<Arc<PeerPolicy>>, SpecError> {
+    spec.map(|spec| PeerPolicy::compile(spec).map(Arc::new)).transpose()
 }
 
 impl PeerPolicy {
@@ -96,6 +105,7 @@ impl PeerPolicy {
             spki_hashes: spki_hashes.map(|text| base64_digest(text)).collect::<Result<_, _>>()?,
             trust_any: spec.trust_any,
             max_depth: spec.max_verify_depth,
+            verified: Verified::default(),
         })
     }
 
@@ -110,11 +120,38 @@ impl PeerPolicy {
             spki_hashes: Vec::new(),
             trust_any: false,
             max_depth: None,
+            verified: Verified::default(),
         }
     }
 
     pub(crate) fn roots(&self) -> Option<&TrustBundle> {
         self.roots.as_ref()
+    }
+
+    /// Judges a chain as [`Self::check`] does, but not again so soon. `None`: any peer will do.
+    pub(crate) fn recognize(
+        &self,
+        chain: (&CertificateDer<'_>, &[CertificateDer<'_>]),
+        server_name: Option<&ServerName<'_>>,
+        now: UnixTime,
+        role: PeerRole,
+    ) -> Result<Option<Arc<PeerCertificate>>, VerifyError> {
+        if self.trust_any {
+            return Ok(None);
+        }
+        let key = verified::key(chain, server_name, role);
+        if let Some(peer) = self.verified.find(&key, now) {
+            return Ok(Some(peer));
+        }
+        self.check(chain, server_name, now, role)?;
+        let (leaf, intermediates) = chain;
+        let owned = std::iter::once(leaf).chain(intermediates).map(|der| der.clone().into_owned());
+        let peer = PeerCertificate::new(owned.collect()).map(Arc::new);
+        // A revocation list that grows old is noticed only by looking at it.
+        if let (Some(peer), true) = (&peer, self.crls.is_empty()) {
+            self.verified.remember(key, peer, now);
+        }
+        Ok(peer)
     }
 
     /// Judges a chain. `server_name`, if given, must be one of the leaf's names besides.

@@ -15,7 +15,7 @@ use crate::validation::{PeerPolicy, PeerRole};
 /// Judges servers. Without a policy any certificate will do, as in Envoy.
 #[derive(Debug)]
 pub(crate) struct ServerVerifier {
-    pub(crate) policy: Option<PeerPolicy>,
+    pub(crate) policy: Option<Arc<PeerPolicy>>,
     /// Whether the server name of the connection must be one of the certificate's.
     pub(crate) match_server_name: bool,
 }
@@ -31,8 +31,9 @@ impl ServerCertVerifier for ServerVerifier {
     ) -> Result<ServerCertVerified, Error> {
         if let Some(policy) = &self.policy {
             let wanted = self.match_server_name.then_some(server_name);
-            let chain = (end_entity, intermediates);
-            policy.check(chain, wanted, now, PeerRole::Server).map_err(VerifyError::into_rustls)?;
+            policy
+                .recognize((end_entity, intermediates), wanted, now, PeerRole::Server)
+                .map_err(VerifyError::into_rustls)?;
         }
         Ok(ServerCertVerified::assertion())
     }
@@ -63,14 +64,14 @@ impl ServerCertVerifier for ServerVerifier {
 /// Judges clients. Without a policy any certificate will do.
 #[derive(Debug)]
 pub(crate) struct ClientVerifier {
-    policy: Option<PeerPolicy>,
+    policy: Option<Arc<PeerPolicy>>,
     required: bool,
     hints: Vec<DistinguishedName>,
 }
 
 impl ClientVerifier {
-    pub(crate) fn new(policy: Option<PeerPolicy>, required: bool) -> Self {
-        let roots = policy.as_ref().and_then(PeerPolicy::roots);
+    pub(crate) fn new(policy: Option<Arc<PeerPolicy>>, required: bool) -> Self {
+        let roots = policy.as_ref().and_then(|policy| policy.roots());
         let hints = roots
             .map(|roots| roots.anchors().iter())
             .into_iter()
@@ -98,7 +99,7 @@ impl ClientCertVerifier for ClientVerifier {
     ) -> Result<ClientCertVerified, Error> {
         if let Some(policy) = &self.policy {
             policy
-                .check((end_entity, intermediates), None, now, PeerRole::Client)
+                .recognize((end_entity, intermediates), None, now, PeerRole::Client)
                 .map_err(VerifyError::into_rustls)?;
         }
         Ok(ClientCertVerified::assertion())

@@ -3,20 +3,20 @@
 use bytes::Bytes;
 use weft_filter_api::{PeerFacts, TlsFacts};
 use weft_spiffe::SubjectAltName;
-use weft_tls::{Handshake, PeerCertificate, ServerStream, ServerTls, TlsVersion};
+use weft_tls::{PeerCertificate, ServerStream, ServerTls, TlsVersion};
 
 /// The facts of a session that the proxy accepted with this configuration.
 pub(crate) fn tls_facts<IO>(stream: &ServerStream<IO>, tls: &ServerTls) -> TlsFacts {
-    let handshake = Handshake::of_server(stream.get_ref().1);
+    let handshake = stream.handshake();
     TlsFacts {
-        alpn: handshake.alpn.map(Bytes::from),
+        alpn: handshake.alpn.clone().map(Bytes::from),
         version: match handshake.version {
             Some(TlsVersion::V1_2) => "TLSv1.2",
             Some(TlsVersion::V1_3) => "TLSv1.3",
             None => "",
         },
         cipher: handshake.cipher.to_owned(),
-        peer: handshake.peer.map(|peer| peer_facts(&peer)),
+        peer: handshake.peer.as_deref().map(peer_facts),
         local_uri_sans: tls.uri_sans().to_vec(),
     }
 }

@@ -79,14 +79,14 @@ impl UpstreamStream {
     pub fn alpn(&self) -> Option<&[u8]> {
         match &self.transport {
             Transport::Raw(_) => None,
-            Transport::Tls(stream) => stream.get_ref().1.alpn_protocol(),
+            Transport::Tls(stream) => stream.handshake().alpn.as_deref(),
         }
     }
 
     fn socket(&self) -> &Socket {
         match &self.transport {
             Transport::Raw(socket) => socket,
-            Transport::Tls(stream) => stream.get_ref().0,
+            Transport::Tls(stream) => stream.get_ref(),
         }
     }
 }

@@ -1,11 +1,14 @@
 //! Application protocols, server names, versions and resumption.
 
-use crate::{ClientTlsSpec, ServerTlsSpec, TlsError, TlsVersion, ValidationSpec};
+use crate::{
+    ClientTlsSpec, SanMatcher, ServerTlsSpec, TlsError, TlsVersion, ValidationSpec, VerifyError,
+};
 use rcgen::SanType;
+use time::{Duration, OffsetDateTime};
 
 use super::{
-    Authority, Leaf, SERVER_ID, client, exchange, exchange_with, mutual_client, mutual_server,
-    server,
+    Authority, CLIENT_ID, Leaf, SERVER_ID, client, exchange, exchange_with, mutual_client,
+    mutual_server, server,
 };
 
 fn protocols(names: &[&str]) -> Vec<Vec<u8>> {
@@ -99,6 +102,60 @@ async fn second_connection_resumes_and_still_knows_its_peer() {
         };
         assert_eq!(digest(&first), digest(&second));
     }
+}
+
+#[tokio::test]
+async fn resumed_session_is_refused_once_the_certificate_has_expired() {
+    let authority = Authority::new("root");
+    let server = server(&mutual_server(&authority));
+    let soon = OffsetDateTime::now_utc() + Duration::seconds(2);
+    let short = authority.issue(&Leaf { not_after: soon, ..Leaf::uri(CLIENT_ID) });
+    let client = client(&ClientTlsSpec { certificate: Some(short), ..mutual_client(&authority) });
+    let mut resumed = 0;
+    loop {
+        let outcome = exchange(&client, &server).await;
+        match outcome.server {
+            Ok(handshake) => resumed += u32::from(handshake.resumed),
+            Err(error) => {
+                let expired = matches!(error, TlsError::Verify(VerifyError::Expired { .. }));
+                assert!(expired, "{error}");
+                break;
+            }
+        }
+    }
+    assert!(resumed > 0);
+}
+
+#[tokio::test]
+async fn session_of_one_identity_does_not_pass_where_another_is_wanted() {
+    let authority = Authority::new("root");
+    let first = server(&mutual_server(&authority));
+    let client = client(&mutual_client(&authority));
+    exchange(&client, &first).await.server.unwrap();
+    // The same server after its matchers have changed.
+    let mut spec = mutual_server(&authority);
+    let other = SanMatcher::uri("spiffe://td/ns/default/sa/other");
+    spec.validation = Some(ValidationSpec::new(authority.bundle(), vec![other]));
+    let outcome = exchange(&client, &server(&spec)).await;
+    let error = outcome.server.unwrap_err();
+    assert!(matches!(error, TlsError::Verify(VerifyError::NameMismatch { .. })), "{error}");
+    // And after its roots have.
+    let mut spec = mutual_server(&authority);
+    let roots = Authority::new("another root").bundle();
+    spec.validation = Some(ValidationSpec::new(roots, Vec::new()));
+    let outcome = exchange(&client, &server(&spec)).await;
+    let error = outcome.server.unwrap_err();
+    assert!(matches!(error, TlsError::Verify(VerifyError::UntrustedIssuer)), "{error}");
+}
+
+#[tokio::test]
+async fn peers_of_one_certificate_share_what_is_known_of_it() {
+    let authority = Authority::new("root");
+    let server = server(&mutual_server(&authority));
+    let client = client(&ClientTlsSpec { session_resumption: false, ..mutual_client(&authority) });
+    let first = exchange(&client, &server).await.server.unwrap().peer.unwrap();
+    let second = exchange(&client, &server).await.server.unwrap().peer.unwrap();
+    assert!(std::sync::Arc::ptr_eq(&first, &second));
 }
 
 #[tokio::test]

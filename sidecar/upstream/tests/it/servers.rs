@@ -56,7 +56,7 @@ impl Server {
     pub(crate) async fn tls(tls: Rc<ServerTls>) -> Self {
         Self::serve(async move |stream, service, goaway| {
             let Ok(stream) = tls.accept(stream).await else { return };
-            match stream.get_ref().1.alpn_protocol() {
+            match stream.handshake().alpn.as_deref() {
                 Some(b"h2" | b"istio-h2") => serve_http2(stream, service, 100, goaway).await,
                 _ => serve_http1(stream, service).await,
             }
