@@ -7,7 +7,9 @@ TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 
 # Programs that the tests and the demonstration run, and the Debian packages that hold them.
 NET_PACKAGES := iptables iproute2
-BENCH_PACKAGES := haproxy nginx-light
+BENCH_PACKAGES := haproxy nginx-light binutils
+# Further arguments of weft-bench.
+BENCH ?=
 DENY_VERSION := 0.20.2
 
 .PHONY: help demo demo-check test lint fmt bench build packages bench-packages
@@ -39,9 +41,9 @@ lint: ## rustfmt, clippy, rustdoc and cargo-deny, warnings as errors
 fmt: ## Format the sources
 	$(CARGO) fmt --all
 
-bench: bench-packages ## Measure side by side with the proxies found on this machine
+bench: bench-packages ## Measure side by side with the proxies found on this machine; BENCH=--quick for a short run
 	$(CARGO) build --release --bin weft-sidecar --bin weft-bench
-	$(TARGET_DIR)/release/weft-bench
+	$(TARGET_DIR)/release/weft-bench --output benches/results.md $(BENCH)
 
 packages:
 	@scripts/install.sh $(NET_PACKAGES)

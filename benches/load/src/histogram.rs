@@ -10,11 +10,13 @@ pub(crate) struct Histogram {
 /// Buckets for each power of two.
 const STEPS: u64 = 64;
 
-impl Histogram {
-    pub(crate) fn new() -> Self {
+impl Default for Histogram {
+    fn default() -> Self {
         Self { counts: vec![0; 64 * STEPS as usize], total: 0 }
     }
+}
 
+impl Histogram {
     pub(crate) fn record(&mut self, micros: u64) {
         self.counts[bucket(micros)] += 1;
         self.total += 1;
@@ -25,10 +27,6 @@ impl Histogram {
             *own += other;
         }
         self.total += other.total;
-    }
-
-    pub(crate) fn total(&self) -> u64 {
-        self.total
     }
 
     /// The lower bound of the bucket that holds the quantile, microseconds.
@@ -73,7 +71,7 @@ mod tests {
 
     #[test]
     fn quantiles_come_from_the_counts() {
-        let mut histogram = Histogram::new();
+        let mut histogram = Histogram::default();
         for micros in 1..=100 {
             histogram.record(micros);
         }

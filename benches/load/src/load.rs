@@ -1,36 +1,73 @@
-//! The clients: closed loops, so many at a time.
+//! The clients.
+
+mod bodies;
+mod grpc;
+mod hold;
+mod http1;
+mod http2;
+pub(crate) mod open;
+mod tcp;
+pub(crate) mod tls;
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
-use bytes::Bytes;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use anyhow::Result;
 use tokio::task::JoinSet;
+
+pub(crate) use self::hold::{http1 as hold, http2 as hold_http2};
+pub(crate) use self::http1::clients as http1_path;
 
 use crate::histogram::Histogram;
 
 /// Streams at a time on each HTTP/2 connection.
 const STREAMS: usize = 8;
-/// Bytes in flight on each TCP connection.
-const CHUNK: usize = 256 << 10;
 
 /// What a run did while it was measured.
 pub(crate) struct Outcome {
-    /// Latencies of the requests.
+    /// Latencies of the units.
     pub(crate) latencies: Histogram,
-    /// Bytes both ways, for TCP.
+    /// Requests, messages or connections.
+    pub(crate) units: u64,
+    /// Bytes both ways, where they are what counts.
     pub(crate) bytes: u64,
+    /// Connections that took up a TLS session.
+    pub(crate) resumed: u64,
     /// How long it was measured.
     pub(crate) elapsed: Duration,
 }
 
-/// From when to when requests count.
+/// From when to when units count.
 #[derive(Clone, Copy)]
 pub(crate) struct Window {
     pub(crate) from: Instant,
     pub(crate) until: Instant,
+}
+
+/// The kinds of closed loops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Traffic {
+    /// GET with a small reply.
+    Http1,
+    /// The same on streams of HTTP/2 with prior knowledge.
+    Http2,
+    /// One message each way.
+    GrpcUnary,
+    /// Messages to and fro on streams that stay.
+    GrpcStream,
+    /// Bytes to and fro, as many as go.
+    Tcp,
+    /// Large bodies up and down in turn.
+    Bodies,
+}
+
+/// One client's part.
+#[derive(Default)]
+struct Part {
+    latencies: Histogram,
+    units: u64,
+    bytes: u64,
+    resumed: u64,
 }
 
 impl Window {
@@ -39,147 +76,57 @@ impl Window {
     }
 }
 
-/// One client's part.
-struct Part {
-    latencies: Histogram,
-    bytes: u64,
-}
-
-/// Runs `clients` loops over HTTP/1.1.
-pub(crate) async fn http1(address: SocketAddr, clients: usize, window: Window) -> Result<Outcome> {
-    let mut tasks = JoinSet::new();
-    for _ in 0..clients {
-        tasks.spawn(http1_client(address, window));
-    }
-    collect(tasks, window).await
-}
-
-/// Runs streams over HTTP/2 with prior knowledge.
-pub(crate) async fn http2(address: SocketAddr, clients: usize, window: Window) -> Result<Outcome> {
-    let mut tasks = JoinSet::new();
-    for _ in 0..(clients / STREAMS).max(1) {
-        let stream = TcpStream::connect(address).await?;
-        stream.set_nodelay(true)?;
-        let (client, connection) = h2::client::handshake(stream).await?;
-        tokio::spawn(connection);
-        for _ in 0..STREAMS {
-            tasks.spawn(http2_stream(client.clone(), window));
+impl Traffic {
+    /// Runs so many clients until the window ends.
+    pub(crate) async fn run(
+        self,
+        address: SocketAddr,
+        clients: usize,
+        window: Window,
+    ) -> Result<Outcome> {
+        match self {
+            Self::Http1 => http1::clients(address, clients, window, "/hello".to_owned()).await,
+            Self::Http2 => http2::clients(address, clients, window).await,
+            Self::GrpcUnary => grpc::unary(address, clients, window).await,
+            Self::GrpcStream => grpc::streams(address, clients, window).await,
+            Self::Tcp => tcp::clients(address, clients, window).await,
+            Self::Bodies => bodies::clients(address, clients, window).await,
         }
     }
-    collect(tasks, window).await
 }
 
-/// Sends and receives as much as goes over a few TCP connections.
-pub(crate) async fn tcp(address: SocketAddr, clients: usize, window: Window) -> Result<Outcome> {
-    let mut tasks = JoinSet::new();
-    for _ in 0..clients {
-        tasks.spawn(tcp_client(address, window));
+impl Part {
+    /// Counts one unit that began at `start` and is done now, if now is within the window.
+    fn record(&mut self, start: Instant, window: Window) {
+        let end = Instant::now();
+        if window.contains(end) {
+            self.latencies.record((end - start).as_micros() as u64);
+            self.units += 1;
+        }
     }
-    collect(tasks, window).await
+
+    /// Counts bytes that went by now.
+    fn pass(&mut self, bytes: usize, window: Window) {
+        if window.contains(Instant::now()) {
+            self.bytes += bytes as u64;
+        }
+    }
 }
 
 async fn collect(mut tasks: JoinSet<Result<Part>>, window: Window) -> Result<Outcome> {
-    let elapsed = window.until - window.from;
-    let mut outcome = Outcome { latencies: Histogram::new(), bytes: 0, elapsed };
+    let mut sum = Part::default();
     while let Some(part) = tasks.join_next().await {
         let part = part??;
-        outcome.latencies.merge(&part.latencies);
-        outcome.bytes += part.bytes;
+        sum.latencies.merge(&part.latencies);
+        sum.units += part.units;
+        sum.bytes += part.bytes;
+        sum.resumed += part.resumed;
     }
-    Ok(outcome)
-}
-
-async fn http1_client(address: SocketAddr, window: Window) -> Result<Part> {
-    let request = format!("GET /hello HTTP/1.1\r\nhost: {address}\r\nuser-agent: bench\r\n\r\n");
-    let mut stream = TcpStream::connect(address).await?;
-    stream.set_nodelay(true)?;
-    let mut buffer = vec![0; 8 << 10];
-    let mut part = Part { latencies: Histogram::new(), bytes: 0 };
-    loop {
-        let start = Instant::now();
-        if start >= window.until {
-            return Ok(part);
-        }
-        stream.write_all(request.as_bytes()).await?;
-        let mut filled = 0;
-        while !complete(&buffer[..filled])? {
-            let read = stream.read(&mut buffer[filled..]).await?;
-            ensure!(read > 0, "the proxy closed a connection");
-            filled += read;
-        }
-        let end = Instant::now();
-        if window.contains(end) {
-            part.latencies.record((end - start).as_micros() as u64);
-        }
-    }
-}
-
-/// Whether a whole response is there: a head with `200` and a `content-length` or one chunk.
-fn complete(bytes: &[u8]) -> Result<bool> {
-    let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") else {
-        return Ok(false);
-    };
-    let head = std::str::from_utf8(&bytes[..end])?.to_ascii_lowercase();
-    ensure!(head.starts_with("http/1.1 200"), "unexpected answer: {head}");
-    let body = &bytes[end + 4..];
-    let length = head.lines().find_map(|line| line.strip_prefix("content-length:"));
-    match length {
-        Some(length) => Ok(body.len() >= length.trim().parse::<usize>()?),
-        None if head.contains("transfer-encoding: chunked") => Ok(body.ends_with(b"0\r\n\r\n")),
-        None => bail!("an answer without a length: {head}"),
-    }
-}
-
-async fn http2_stream(client: h2::client::SendRequest<Bytes>, window: Window) -> Result<Part> {
-    let mut part = Part { latencies: Histogram::new(), bytes: 0 };
-    let mut client = client;
-    loop {
-        let start = Instant::now();
-        if start >= window.until {
-            return Ok(part);
-        }
-        client = client.ready().await.context("the connection")?;
-        let request =
-            http::Request::get("http://bench/hello").header("user-agent", "bench").body(())?;
-        let (response, _) = client.send_request(request, true)?;
-        let response = response.await?;
-        ensure!(response.status() == 200, "unexpected status {}", response.status());
-        let mut body = response.into_body();
-        while let Some(data) = body.data().await {
-            body.flow_control().release_capacity(data?.len())?;
-        }
-        let end = Instant::now();
-        if window.contains(end) {
-            part.latencies.record((end - start).as_micros() as u64);
-        }
-    }
-}
-
-async fn tcp_client(address: SocketAddr, window: Window) -> Result<Part> {
-    let mut stream = TcpStream::connect(address).await?;
-    stream.set_nodelay(true)?;
-    let (mut reader, mut writer) = stream.split();
-    let write = async {
-        let data = vec![7_u8; CHUNK];
-        while Instant::now() < window.until {
-            writer.write_all(&data).await?;
-        }
-        writer.shutdown().await
-    };
-    let read = async {
-        let mut buffer = vec![0; CHUNK];
-        let mut bytes = 0;
-        loop {
-            let read = reader.read(&mut buffer).await?;
-            if read == 0 {
-                return Ok::<u64, std::io::Error>(bytes);
-            }
-            if window.contains(Instant::now()) {
-                bytes += read as u64;
-            }
-        }
-    };
-    let (written, bytes) = tokio::join!(write, read);
-    written?;
-    Ok(Part { latencies: Histogram::new(), bytes: bytes? })
+    Ok(Outcome {
+        latencies: sum.latencies,
+        units: sum.units,
+        bytes: sum.bytes,
+        resumed: sum.resumed,
+        elapsed: window.until - window.from,
+    })
 }

@@ -22,19 +22,73 @@ pub(crate) enum ProxyKind {
     Nginx,
 }
 
-/// What a proxy is configured for.
-#[derive(Clone, Copy)]
-pub(crate) enum Side<'a> {
+/// What goes through a proxy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Protocol {
     /// HTTP/1.1 on both sides.
     Http1,
     /// HTTP/2 on both sides.
     Http2,
     /// Bytes.
     Tcp,
-    /// HTTP/1.1 in the clear to HTTP/1.1 over mTLS.
-    MtlsClient(&'a Certificates),
-    /// And back.
-    MtlsServer(&'a Certificates),
+}
+
+/// On which side a proxy speaks mTLS.
+#[derive(Clone, Copy)]
+pub(crate) enum Tls<'a> {
+    None,
+    /// With its clients.
+    Downstream(&'a Certificates),
+    /// With the backend.
+    Upstream(&'a Certificates),
+}
+
+/// Where a proxy runs, and with how many workers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Placement {
+    /// One worker on the proxies' core.
+    OneCore,
+    /// Two workers on two cores.
+    TwoCores,
+    /// As it chooses itself.
+    Default,
+}
+
+/// What a proxy is configured for.
+#[derive(Clone, Copy)]
+pub(crate) struct Setup<'a> {
+    pub(crate) protocol: Protocol,
+    pub(crate) tls: Tls<'a>,
+    pub(crate) listen: SocketAddr,
+    pub(crate) backend: SocketAddr,
+    /// Routes for the prefixes `/route-0/`, `/route-1/` and so on (Envoy and Weft); one for
+    /// everything if zero.
+    pub(crate) routes: usize,
+    pub(crate) placement: Placement,
+}
+
+impl Setup<'_> {
+    /// In the clear, one route, on the proxies' core.
+    pub(crate) fn new(protocol: Protocol, listen: SocketAddr, backend: SocketAddr) -> Self {
+        let placement = Placement::OneCore;
+        Self { protocol, tls: Tls::None, listen, backend, routes: 0, placement }
+    }
+}
+
+impl Placement {
+    /// Workers that are asked for.
+    fn workers(self) -> Option<usize> {
+        match self {
+            Self::OneCore => Some(1),
+            Self::TwoCores => Some(2),
+            Self::Default => None,
+        }
+    }
+
+    /// The cores, as taskset wants them.
+    fn cores(self) -> &'static str {
+        if self == Self::OneCore { "0" } else { "0,1" }
+    }
 }
 
 /// A proxy found on this machine.
@@ -45,7 +99,7 @@ pub(crate) struct Proxy {
 }
 
 impl ProxyKind {
-    const ALL: [Self; 4] = [Self::Weft, Self::Envoy, Self::Haproxy, Self::Nginx];
+    pub(crate) const ALL: [Self; 4] = [Self::Weft, Self::Envoy, Self::Haproxy, Self::Nginx];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -106,42 +160,44 @@ fn version(program: &Path, kind: ProxyKind) -> String {
 }
 
 impl Proxy {
-    /// Starts the proxy at `listen` in front of `backend`.
-    pub(crate) fn start(
-        &self,
-        side: Side<'_>,
-        listen: SocketAddr,
-        backend: SocketAddr,
-        folder: &Path,
-    ) -> Result<Running> {
-        let name = format!("{}-{}", self.kind.name(), listen.port());
-        let file = folder.join(format!("{name}.conf"));
-        let path = file.display().to_string();
-        let (text, arguments) = match self.kind {
+    /// The file that is run.
+    pub(crate) fn program(&self) -> &Path {
+        &self.program
+    }
+
+    /// Starts the proxy and waits until it listens.
+    pub(crate) fn start(&self, setup: &Setup<'_>, folder: &Path) -> Result<Running> {
+        let name = format!("{}-{}", self.kind.name(), setup.listen.port());
+        let (extension, text) = match self.kind {
+            ProxyKind::Weft | ProxyKind::Envoy => ("yaml", envoy::bootstrap(setup, free_port()?)),
+            ProxyKind::Haproxy => ("conf", haproxy::config(setup)),
+            ProxyKind::Nginx => ("conf", nginx::config(setup, folder)),
+        };
+        let file = folder.join(format!("{name}.{extension}"));
+        std::fs::write(&file, text)?;
+        let arguments = self.arguments(&file, folder, setup.placement);
+        let log = folder.join(format!("{name}.log"));
+        let mut running = Running::start(&self.program, &arguments, setup.placement.cores(), &log)?;
+        running.wait_for(setup.listen)?;
+        Ok(running)
+    }
+
+    fn arguments(&self, file: &Path, folder: &Path, placement: Placement) -> Vec<String> {
+        let file = file.display().to_string();
+        let owned = |arguments: &[&str]| arguments.iter().map(|&text| text.to_owned()).collect();
+        match self.kind {
             ProxyKind::Weft | ProxyKind::Envoy => {
-                let file = file.with_extension("yaml").display().to_string();
-                let mut arguments =
-                    vec!["-c".to_owned(), file, "--concurrency".to_owned(), "1".to_owned()];
+                let mut arguments: Vec<String> = owned(&["-c", &file]);
+                if let Some(workers) = placement.workers() {
+                    arguments.extend(["--concurrency".to_owned(), workers.to_string()]);
+                }
                 if self.kind == ProxyKind::Envoy {
                     arguments.extend(["--disable-hot-restart", "-l", "error"].map(str::to_owned));
                 }
-                (envoy::bootstrap(side, listen, backend, free_port()?), arguments)
+                arguments
             }
-            ProxyKind::Haproxy => (
-                haproxy::config(side, listen, backend),
-                vec!["-db".to_owned(), "-f".to_owned(), path],
-            ),
-            ProxyKind::Nginx => {
-                let prefix = folder.display().to_string();
-                (
-                    nginx::config(side, listen, backend, folder),
-                    ["-p", &prefix, "-c", &path].map(str::to_owned).to_vec(),
-                )
-            }
-        };
-        let is_envoy = matches!(self.kind, ProxyKind::Weft | ProxyKind::Envoy);
-        let file = if is_envoy { file.with_extension("yaml") } else { file };
-        std::fs::write(&file, text)?;
-        Running::start(&self.program, &arguments, &folder.join(format!("{name}.log")), listen)
+            ProxyKind::Haproxy => owned(&["-db", "-f", &file]),
+            ProxyKind::Nginx => owned(&["-p", &folder.display().to_string(), "-c", &file]),
+        }
     }
 }

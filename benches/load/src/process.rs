@@ -11,9 +11,7 @@ use nix::sched::{CpuSet, sched_setaffinity};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::{Pid, SysconfVar, sysconf};
 
-/// The proxy's core.
-pub(crate) const PROXY_CORE: usize = 0;
-/// The core of the load and the backend.
+/// The core of the load and the backend; the proxies have the first one.
 const LOAD_CORE: usize = 1;
 
 /// A proxy that runs; ended with all its children when dropped.
@@ -37,6 +35,11 @@ impl Usage {
     pub(crate) fn cpu(&self) -> f64 {
         self.user + self.system
     }
+
+    /// What was used between two moments, with the memory of the later one.
+    pub(crate) fn since(self, earlier: Self) -> Self {
+        Self { user: self.user - earlier.user, system: self.system - earlier.system, ..self }
+    }
 }
 
 /// Pins the calling thread to the core of the load.
@@ -52,17 +55,17 @@ pub(crate) fn free_port() -> Result<u16> {
 }
 
 impl Running {
-    /// Starts a program on the proxy's core and waits until it listens at `address`.
+    /// Starts a program on the given cores.
     pub(crate) fn start(
         program: &Path,
         arguments: &[String],
+        cores: &str,
         log: &Path,
-        address: SocketAddr,
     ) -> Result<Self> {
         use std::os::unix::process::CommandExt as _;
         let output = fs::File::create(log)?;
         let child = Command::new("taskset")
-            .args(["-c", &PROXY_CORE.to_string()])
+            .args(["-c", cores])
             .arg(program)
             .args(arguments)
             .stdin(Stdio::null())
@@ -71,12 +74,16 @@ impl Running {
             .process_group(0)
             .spawn()
             .with_context(|| format!("starting {}", program.display()))?;
-        let mut running = Self { child, log: log.to_owned() };
-        running.wait_for(address)?;
-        Ok(running)
+        Ok(Self { child, log: log.to_owned() })
     }
 
-    fn wait_for(&mut self, address: SocketAddr) -> Result<()> {
+    /// The process that was started, of which the others of its group are children.
+    pub(crate) fn leader(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Waits until the program listens.
+    pub(crate) fn wait_for(&mut self, address: SocketAddr) -> Result<()> {
         let deadline = Instant::now() + Duration::from_secs(20);
         while TcpStream::connect(address).is_err() {
             if let Some(status) = self.child.try_wait()? {

@@ -1,8 +1,6 @@
 //! Bootstrap files; Envoy and Weft read the same.
 
-use std::net::SocketAddr;
-
-use super::Side;
+use super::{Protocol, Setup, Tls};
 use crate::certificates::{Certificates, IDENTITY};
 
 const HTTP2: &str = "
@@ -11,19 +9,18 @@ const HTTP2: &str = "
         '@type': type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions
         explicit_http_config: {http2_protocol_options: {}}";
 
-pub(super) fn bootstrap(
-    side: Side<'_>,
-    listen: SocketAddr,
-    backend: SocketAddr,
-    admin: u16,
-) -> String {
-    let (downstream, upstream) = match side {
-        Side::Http1 | Side::Tcp => (String::new(), String::new()),
-        Side::Http2 => (String::new(), HTTP2.to_owned()),
-        Side::MtlsClient(certificates) => (String::new(), upstream_tls(certificates)),
-        Side::MtlsServer(certificates) => (downstream_tls(certificates), String::new()),
+pub(super) fn bootstrap(setup: &Setup<'_>, admin: u16) -> String {
+    let (downstream, upstream_tls) = match setup.tls {
+        Tls::None => (String::new(), String::new()),
+        Tls::Upstream(certificates) => (String::new(), upstream_tls(certificates)),
+        Tls::Downstream(certificates) => (downstream_tls(certificates), String::new()),
     };
-    let filter = if matches!(side, Side::Tcp) { TCP_PROXY } else { CONNECTION_MANAGER };
+    let upstream = if setup.protocol == Protocol::Http2 { HTTP2 } else { "" };
+    let filter = if setup.protocol == Protocol::Tcp {
+        TCP_PROXY.to_owned()
+    } else {
+        connection_manager(setup.routes)
+    };
     format!(
         "admin: {{address: {{socket_address: {{address: 127.0.0.1, port_value: {admin}}}}}}}
 static_resources:
@@ -40,25 +37,42 @@ static_resources:
     circuit_breakers: {{thresholds: [{{max_connections: 100000, max_pending_requests: 100000, max_requests: 100000}}]}}
     load_assignment:
       cluster_name: backend
-      endpoints: [{{lb_endpoints: [{{endpoint: {{address: {{socket_address: {{address: {}, port_value: {}}}}}}}}}]}}]{upstream}
+      endpoints: [{{lb_endpoints: [{{endpoint: {{address: {{socket_address: {{address: {}, port_value: {}}}}}}}}}]}}]{upstream}{upstream_tls}
 ",
-        listen.ip(),
-        listen.port(),
-        backend.ip(),
-        backend.port(),
+        setup.listen.ip(),
+        setup.listen.port(),
+        setup.backend.ip(),
+        setup.backend.port(),
     )
 }
 
-const CONNECTION_MANAGER: &str = "      - name: envoy.filters.network.http_connection_manager
+fn connection_manager(routes: usize) -> String {
+    let routes = if routes == 0 {
+        "[{match: {prefix: /}, route: {cluster: backend}}]".to_owned()
+    } else {
+        let route = |index| {
+            format!(
+                "\n              - {{match: {{prefix: /route-{index}/}}, route: {{cluster: backend}}}}"
+            )
+        };
+        (0..routes).map(route).collect()
+    };
+    format!(
+        "      - name: envoy.filters.network.http_connection_manager
         typed_config:
           '@type': type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
           stat_prefix: bench
           route_config:
             name: local
-            virtual_hosts: [{name: all, domains: ['*'], routes: [{match: {prefix: /}, route: {cluster: backend}}]}]
+            virtual_hosts:
+            - name: all
+              domains: ['*']
+              routes: {routes}
           http_filters:
           - name: envoy.filters.http.router
-            typed_config: {'@type': type.googleapis.com/envoy.extensions.filters.http.router.v3.Router}";
+            typed_config: {{'@type': type.googleapis.com/envoy.extensions.filters.http.router.v3.Router}}"
+    )
+}
 
 const TCP_PROXY: &str = "      - name: envoy.filters.network.tcp_proxy
         typed_config:

@@ -1,16 +1,16 @@
 //! HAProxy's configuration.
 
-use std::net::SocketAddr;
+use super::{Protocol, Setup, Tls};
 
-use super::Side;
-
-pub(super) fn config(side: Side<'_>, listen: SocketAddr, backend: SocketAddr) -> String {
-    let (mode, bind, server) = match side {
-        Side::Http1 => ("http", String::new(), String::new()),
-        Side::Http2 => ("http", "proto h2".to_owned(), "proto h2".to_owned()),
-        Side::Tcp => ("tcp", String::new(), String::new()),
-        Side::MtlsClient(files) => (
-            "http",
+pub(super) fn config(setup: &Setup<'_>) -> String {
+    let (mode, speaks, option) = match setup.protocol {
+        Protocol::Http1 => ("http", "", "http-reuse always"),
+        Protocol::Http2 => ("http", "proto h2", "http-reuse always"),
+        Protocol::Tcp => ("tcp", "", "option splice-auto"),
+    };
+    let (bind, server) = match setup.tls {
+        Tls::None => (String::new(), String::new()),
+        Tls::Upstream(files) => (
             String::new(),
             format!(
                 "ssl crt {} ca-file {} verify required sni str(bench)",
@@ -18,8 +18,7 @@ pub(super) fn config(side: Side<'_>, listen: SocketAddr, backend: SocketAddr) ->
                 files.root.display()
             ),
         ),
-        Side::MtlsServer(files) => (
-            "http",
+        Tls::Downstream(files) => (
             format!(
                 "ssl crt {} ca-file {} verify required",
                 files.both.display(),
@@ -28,21 +27,25 @@ pub(super) fn config(side: Side<'_>, listen: SocketAddr, backend: SocketAddr) ->
             String::new(),
         ),
     };
-    let splice = if mode == "tcp" { "option splice-auto\n  " } else { "http-reuse always\n  " };
+    let threads =
+        setup.placement.workers().map_or(String::new(), |workers| format!("nbthread {workers}"));
     format!(
         "global
-  nbthread 1
-  maxconn 4000
+  {threads}
+  maxconn 7000
+  maxpipes 64
 defaults
   mode {mode}
   timeout connect 5s
   timeout client 60s
   timeout server 60s
 frontend bench
-  bind {listen} {bind}
+  bind {} {speaks} {bind}
   default_backend backend
 backend backend
-  {splice}server one {backend} {server}
-"
+  {option}
+  server one {} {speaks} {server}
+",
+        setup.listen, setup.backend
     )
 }

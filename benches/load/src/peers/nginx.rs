@@ -1,18 +1,13 @@
 //! nginx's configuration.
 
-use std::net::SocketAddr;
 use std::path::Path;
 
-use super::Side;
+use super::{Setup, Tls};
 
-pub(super) fn config(
-    side: Side<'_>,
-    listen: SocketAddr,
-    backend: SocketAddr,
-    folder: &Path,
-) -> String {
-    let (listener, upstream) = match side {
-        Side::MtlsServer(files) => (
+pub(super) fn config(setup: &Setup<'_>, folder: &Path) -> String {
+    let listen = setup.listen;
+    let (listener, upstream) = match setup.tls {
+        Tls::Downstream(files) => (
             format!(
                 "listen {listen} ssl;
     ssl_certificate {};
@@ -25,7 +20,7 @@ pub(super) fn config(
             ),
             "proxy_pass http://backend;".to_owned(),
         ),
-        Side::MtlsClient(files) => (
+        Tls::Upstream(files) => (
             format!("listen {listen};"),
             format!(
                 "proxy_pass https://backend;
@@ -40,13 +35,13 @@ pub(super) fn config(
                 files.root.display()
             ),
         ),
-        Side::Http1 | Side::Http2 | Side::Tcp => {
-            (format!("listen {listen};"), "proxy_pass http://backend;".to_owned())
-        }
+        Tls::None => (format!("listen {listen};"), "proxy_pass http://backend;".to_owned()),
     };
+    let workers =
+        setup.placement.workers().map_or("auto".to_owned(), |workers| workers.to_string());
     format!(
         "daemon off;
-worker_processes 1;
+worker_processes {2};
 pid {0}/nginx-{1}.pid;
 error_log {0}/nginx-{1}.error error;
 events {{ worker_connections 20000; }}
@@ -58,7 +53,11 @@ http {{
   uwsgi_temp_path {0}/nginx-uwsgi;
   scgi_temp_path {0}/nginx-scgi;
   keepalive_requests 100000000;
-  upstream backend {{ server {backend}; keepalive 256; keepalive_requests 100000000; }}
+  keepalive_timeout 600s;
+  client_max_body_size 0;
+  proxy_request_buffering off;
+  proxy_max_temp_file_size 0;
+  upstream backend {{ server {3}; keepalive 256; keepalive_requests 100000000; }}
   server {{
     {listener}
     location / {{
@@ -71,5 +70,7 @@ http {{
 ",
         folder.display(),
         listen.port(),
+        workers,
+        setup.backend,
     )
 }
