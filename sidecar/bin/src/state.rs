@@ -51,7 +51,7 @@ impl State {
         manager.gauge("total_listeners_active").set(snapshot.listeners.len() as u64);
         manager.gauge("workers_started").set(1);
         let clusters = self.registry.scope("cluster_manager", None);
-        clusters.gauge("active_clusters").set(snapshot.clusters.len() as u64);
+        clusters.gauge("active_clusters").set(snapshot.clusters.size() as u64);
     }
 }
 

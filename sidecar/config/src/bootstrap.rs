@@ -62,7 +62,7 @@ pub struct StaticResource {
     /// Its name; a listener without any has its address.
     pub name: String,
     /// The message.
-    pub body: Any,
+    pub body: Arc<Any>,
 }
 
 impl BootstrapConfig {
@@ -174,5 +174,5 @@ fn fixed<M: Message + Name>(
     if name.is_empty() {
         return Err(FieldError::missing("name").within(&path));
     }
-    Ok(StaticResource { path, resource_type, name, body: pack(message) })
+    Ok(StaticResource { path, resource_type, name, body: Arc::new(pack(message)) })
 }

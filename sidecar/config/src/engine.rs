@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use weft_filters::config::FieldError;
-use weft_model::{ClusterHandle, HandOff, Snapshot, SnapshotPublisher};
+use weft_model::{ClusterHandles, HandOff, Snapshot, SnapshotPublisher};
 use weft_telemetry::Registry;
 use weft_xds_client::{Rejection, Resource, ResourceType, ResourceUpdate, Subscription};
 
@@ -48,7 +48,8 @@ pub struct Engine {
     names: Names,
     sources: SecretSources,
     clusters: HashMap<Arc<str>, Entry<LoadedCluster>>,
-    handles: HashMap<Arc<str>, Arc<ClusterHandle>>,
+    /// Those that serve; shared with the snapshot.
+    handles: ClusterHandles,
     listeners: HashMap<Arc<str>, Entry<LoadedListener>>,
     tables: HashMap<Arc<str>, Table>,
     assignments: HashMap<Arc<str>, Assignment>,
@@ -63,6 +64,8 @@ pub struct Engine {
     started: Instant,
     /// Whether what is served differs from what was published.
     changed: bool,
+    /// Whether something else may be wanted than what was asked for.
+    wants_changed: bool,
 }
 
 /// What the control plane has told so far.
@@ -106,7 +109,7 @@ impl Engine {
             names: Names::default(),
             sources,
             clusters: HashMap::new(),
-            handles: HashMap::new(),
+            handles: ClusterHandles::default(),
             listeners: HashMap::new(),
             tables: HashMap::new(),
             assignments: HashMap::new(),
@@ -119,6 +122,7 @@ impl Engine {
             received: 0,
             started: now,
             changed: true,
+            wants_changed: true,
             bootstrap,
         };
         engine.load_static(now)?;
@@ -216,7 +220,11 @@ impl Engine {
             _ => {}
         }
         self.versions.insert(kind, update.version);
-        self.advance(now);
+        // Endpoints have put those that waited for them into service already.
+        if kind != ResourceType::Endpoint {
+            self.warm_clusters(now);
+        }
+        self.settle(now);
         rejections
     }
 
@@ -255,6 +263,12 @@ impl Engine {
         Readiness { ready: waiting_for.is_empty(), waiting_for }
     }
 
+    /// Whether something else may be wanted than at the last [`Self::subscriptions`]; tells it
+    /// once.
+    pub fn take_wants_changed(&mut self) -> bool {
+        std::mem::take(&mut self.wants_changed)
+    }
+
     /// Resources that the control plane has sent so far.
     #[must_use]
     pub fn received(&self) -> u64 {
@@ -275,6 +289,11 @@ impl Engine {
     /// Moves on what is warm, and publishes if anything changed.
     fn advance(&mut self, now: Instant) {
         self.warm_clusters(now);
+        self.settle(now);
+    }
+
+    /// Lets listeners follow what has become of the clusters, and publishes if anything changed.
+    fn settle(&mut self, now: Instant) {
         if !self.accepted.settled {
             let there = self.accepted.clusters && self.warming_clusters.is_empty();
             self.accepted.settled = there || now >= self.started + SETTLE;
@@ -292,14 +311,11 @@ impl Engine {
             Some((Arc::clone(name), Arc::clone(&version.value.listener)))
         });
         let listeners: HashMap<_, _> = active.collect();
-        let clusters = self.handles.iter();
         self.publisher.publish(Snapshot {
             version: 0,
             hand_off: HandOff::new(listeners.values()),
             listeners,
-            clusters: clusters
-                .map(|(name, handle)| (Arc::clone(name), Arc::clone(handle)))
-                .collect(),
+            clusters: self.handles.clone(),
         });
     }
 }

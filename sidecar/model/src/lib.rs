@@ -44,5 +44,5 @@ pub use manager::{
 };
 pub use options::{Http1Options, Http2Options, KeepalivePings, TcpKeepalive};
 pub use slot::{NamedSlot, Slot};
-pub use snapshot::{HandOff, Snapshot, SnapshotPublisher, SnapshotWatch};
+pub use snapshot::{ClusterHandles, HandOff, Snapshot, SnapshotPublisher, SnapshotWatch};
 pub use tcp::TcpProxy;

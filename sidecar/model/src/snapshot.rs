@@ -9,6 +9,10 @@ use tokio::sync::watch;
 
 use crate::{ClusterHandle, ListenAddress, Listener};
 
+/// Clusters by name. Clones share structure: a change costs what it touches, however many there
+/// are.
+pub type ClusterHandles = rpds::HashTrieMapSync<Arc<str>, Arc<ClusterHandle>>;
+
 /// Everything that is served at one moment: warm listeners and clusters.
 #[derive(Debug, Default)]
 pub struct Snapshot {
@@ -17,7 +21,7 @@ pub struct Snapshot {
     /// Listeners by name.
     pub listeners: HashMap<Arc<str>, Arc<Listener>>,
     /// Clusters by name.
-    pub clusters: FastMap<Arc<str>, Arc<ClusterHandle>>,
+    pub clusters: ClusterHandles,
     /// Listeners by address, for `use_original_dst`.
     pub hand_off: HandOff,
 }

@@ -1,6 +1,6 @@
 //! Resources as the owner of a client sees them.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use weft_xds_proto::{Any, ResourceType};
 
@@ -49,8 +49,8 @@ pub struct Resource {
     /// Its version; the whole response's in the state-of-the-world variant, and empty with
     /// servers that version only their pushes.
     pub version: String,
-    /// The message, of the type that the update names.
-    pub body: Any,
+    /// The message, of the type that the update names; shared by everybody who keeps it.
+    pub body: Arc<Any>,
 }
 
 /// One response's worth of resources of one type.

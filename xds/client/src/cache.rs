@@ -12,6 +12,7 @@ use std::{
     io::{self, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use prost::Message;
@@ -253,7 +254,7 @@ impl From<&Resource> for ContentResource {
         Self {
             name: resource.name.clone(),
             version: resource.version.clone(),
-            body: Some(resource.body.clone()),
+            body: Some(Any::clone(&resource.body)),
         }
     }
 }
@@ -263,7 +264,7 @@ impl From<Content> for CachedState {
         let resource = |one: ContentResource| Resource {
             name: one.name,
             version: one.version,
-            body: one.body.unwrap_or_default(),
+            body: Arc::new(one.body.unwrap_or_default()),
         };
         let types = content.types.into_iter().filter_map(|cached| {
             let kind = ResourceType::from_type_url(&cached.type_url)?;

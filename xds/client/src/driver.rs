@@ -23,6 +23,12 @@ pub trait ResourceHandler: Send + 'static {
     /// [`ClientHandle::refresh`]. Types left out are not wanted.
     fn subscriptions(&self) -> Vec<(ResourceType, Subscription)>;
 
+    /// Whether something else may be wanted than at the last [`Self::subscriptions`]; asked after
+    /// each update, so that one that changes nothing of it costs nothing of it.
+    fn wants_changed(&mut self) -> bool {
+        true
+    }
+
     /// Applies one response's worth of one type; returns what was rejected. What is not named
     /// counts as accepted and is kept over reconnections and in the cache.
     fn apply(&mut self, update: ResourceUpdate) -> Vec<Rejection>;

@@ -76,7 +76,7 @@ fn compile(name: &str, sent: &NodeResources) {
         let added = set.resources.iter().map(|(name, one)| Resource {
             name: name.clone(),
             version: one.version.clone(),
-            body: one.body.clone(),
+            body: one.body.clone().into(),
         });
         let update = ResourceUpdate {
             resource_type: kind,

@@ -57,6 +57,7 @@ impl Engine {
         let compiled = decode::<PbCluster>(&resource.body)
             .and_then(|config| compile::cluster(&mut cx, &config));
         let needs = cx.needs;
+        self.wants_changed |= !needs.tls.is_empty();
         let compiled = compiled.and_then(|compiled| {
             self.secrets.enlist(&needs.tls)?;
             Ok(compiled)
@@ -80,6 +81,7 @@ impl Engine {
         entry.take(resource, version, loaded, now);
         self.warming_clusters.insert(Arc::clone(&name));
         if let Some(assignment) = &assignment {
+            self.wants_changed = true;
             self.eds_users.entry(Arc::clone(assignment)).or_default().insert(Arc::clone(&name));
         }
         if before != assignment && before != serving {
@@ -100,7 +102,8 @@ impl Engine {
         for version in entry.live() {
             self.leave_assignment(version.value.assignment().map(|n| &**n), name);
         }
-        if self.handles.remove(name).is_some() {
+        self.wants_changed = true;
+        if self.handles.remove_mut(name) {
             self.names.cluster(name).clear();
             self.changed = true;
         }
@@ -115,6 +118,7 @@ impl Engine {
         let Some(users) = self.eds_users.get_mut(assignment) else { return };
         users.remove(cluster);
         if users.is_empty() {
+            self.wants_changed = true;
             self.eds_users.remove(assignment);
             self.assignments.remove(assignment);
         }
@@ -138,6 +142,8 @@ impl Engine {
         let entry = self.clusters.get_mut(name).expect("invariant: it was found above");
         let old = std::mem::replace(&mut entry.active, entry.warming.take());
         let version = entry.active.as_ref().expect("invariant: it was put there above");
+        // The old one's secrets may be nobody else's.
+        self.wants_changed |= old.is_some();
         let cluster = Arc::clone(&version.value.cluster);
         let fixed = Arc::clone(&version.value.endpoints);
         let assignment = version.value.assignment().cloned();
@@ -200,7 +206,7 @@ impl Engine {
         let registry = self.registry.clone();
         let handle = Arc::new(ClusterHandle::new(Arc::clone(cluster), endpoints, registry));
         self.names.cluster(&cluster.name).set(Arc::clone(&handle));
-        self.handles.insert(Arc::clone(&cluster.name), handle);
+        self.handles.insert_mut(Arc::clone(&cluster.name), handle);
         self.changed = true;
     }
 }

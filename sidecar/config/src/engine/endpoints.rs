@@ -17,7 +17,7 @@ use crate::compile;
 pub(super) struct Assignment {
     /// Its endpoints, not yet placed in a cluster.
     pub(super) set: Arc<EndpointSet>,
-    pub(super) raw: Any,
+    pub(super) raw: Arc<Any>,
     pub(super) version: String,
     pub(super) updated: SystemTime,
 }
@@ -43,7 +43,7 @@ impl Engine {
         let set = Arc::new(compile::assignment(&config)?);
         let held = Assignment {
             set: Arc::clone(&set),
-            raw: resource.body.clone(),
+            raw: Arc::clone(&resource.body),
             version: version.to_owned(),
             updated: stamp(),
         };

@@ -1,5 +1,6 @@
 //! A resource of one name in its versions.
 
+use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use weft_filters::config::FieldError;
@@ -19,7 +20,7 @@ pub(super) enum Origin {
 #[derive(Debug)]
 pub(super) struct Version<T> {
     pub(super) value: T,
-    pub(super) raw: Any,
+    pub(super) raw: Arc<Any>,
     pub(super) version: String,
     pub(super) updated: SystemTime,
     /// When it began to wait.
@@ -29,7 +30,7 @@ pub(super) struct Version<T> {
 /// A version that was not accepted.
 #[derive(Debug)]
 pub(super) struct Refused {
-    pub(super) raw: Any,
+    pub(super) raw: Arc<Any>,
     pub(super) version: String,
     pub(super) at: SystemTime,
     pub(super) error: FieldError,
@@ -69,7 +70,7 @@ impl<T> Entry<T> {
     /// Notes that a version was refused.
     pub(super) fn refuse(&mut self, resource: &Resource, version: &str, error: &FieldError) {
         self.refused = Some(Refused {
-            raw: resource.body.clone(),
+            raw: Arc::clone(&resource.body),
             version: version.to_owned(),
             at: SystemTime::now(),
             error: error.clone(),
@@ -81,7 +82,7 @@ impl<T> Entry<T> {
         self.refused = None;
         self.warming = Some(Version {
             value,
-            raw: resource.body.clone(),
+            raw: Arc::clone(&resource.body),
             version: version.to_owned(),
             updated: SystemTime::now(),
             since: now,

@@ -97,6 +97,8 @@ impl Engine {
         entry.active = entry.warming.take();
         self.warming_listeners.remove(name);
         self.changed = true;
+        // The old one's routes and secrets may be nobody else's.
+        self.wants_changed = true;
     }
 
     /// When a warming listener stops waiting for the next thing.

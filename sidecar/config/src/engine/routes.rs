@@ -22,7 +22,7 @@ pub(super) struct Table {
 /// A route table that serves.
 #[derive(Debug)]
 pub(super) struct ActiveTable {
-    pub(super) raw: Any,
+    pub(super) raw: Arc<Any>,
     pub(super) version: String,
     pub(super) updated: SystemTime,
 }
@@ -46,7 +46,7 @@ impl Engine {
         let routes = compile::routes(&mut cx, &config)?;
         self.names.routes(&resource.name).set(Arc::new(routes));
         let active = ActiveTable {
-            raw: resource.body.clone(),
+            raw: Arc::clone(&resource.body),
             version: version.to_owned(),
             updated: stamp(),
         };
@@ -56,6 +56,7 @@ impl Engine {
 
     /// Keeps the tables that listeners use, makes room for new ones, and forgets the others.
     pub(super) fn sort_tables(&mut self) {
+        self.wants_changed = true;
         let versions = self.listeners.values().flat_map(|entry| entry.live());
         let needs = versions.flat_map(|version| &version.value.needs.routes);
         let used: BTreeSet<Arc<str>> = needs.map(|need| Arc::clone(need.slot.name())).collect();

@@ -30,7 +30,7 @@ pub(super) struct Secrets {
     /// What came over the aggregated stream, by name.
     pub(super) received: BTreeMap<Arc<str>, Received>,
     /// `static_resources.secrets`
-    pub(super) fixed: Vec<(String, Any)>,
+    pub(super) fixed: Vec<(String, Arc<Any>)>,
     /// When the agent gave its certificates last.
     pub(super) agent: Option<(SystemTime, AgentCertificates)>,
 }
@@ -38,7 +38,7 @@ pub(super) struct Secrets {
 /// A secret as it came.
 #[derive(Debug)]
 pub(super) struct Received {
-    pub(super) raw: Any,
+    pub(super) raw: Arc<Any>,
     pub(super) version: String,
     pub(super) updated: SystemTime,
 }
@@ -124,7 +124,7 @@ impl Engine {
         if self.sources.fixed.insert(config.name.clone(), value).is_some() {
             return Err(FieldError::at("name", format!("{:?} is there twice", config.name)));
         }
-        self.secrets.fixed.push((config.name, resource.body.clone()));
+        self.secrets.fixed.push((config.name, Arc::clone(&resource.body)));
         Ok(())
     }
 
@@ -148,8 +148,11 @@ impl Engine {
         }
         let config: PbSecret = decode(&resource.body)?;
         self.secrets.put(key, compile::secret(&config)?)?;
-        let received =
-            Received { raw: resource.body.clone(), version: version.to_owned(), updated: stamp() };
+        let received = Received {
+            raw: Arc::clone(&resource.body),
+            version: version.to_owned(),
+            updated: stamp(),
+        };
         self.secrets.received.insert(name, received);
         Ok(())
     }

@@ -30,6 +30,10 @@ impl ResourceHandler for SharedEngine {
         self.lock().subscriptions()
     }
 
+    fn wants_changed(&mut self) -> bool {
+        self.lock().take_wants_changed()
+    }
+
     fn apply(&mut self, update: ResourceUpdate) -> Vec<Rejection> {
         self.lock().apply(update, Instant::now())
     }

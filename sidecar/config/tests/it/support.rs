@@ -91,7 +91,7 @@ impl Bench {
             version: "1".to_owned(),
             added: bodies
                 .into_iter()
-                .map(|(name, body)| Resource { name, version: String::new(), body })
+                .map(|(name, body)| Resource { name, version: String::new(), body: Arc::new(body) })
                 .collect(),
             removed: removed.iter().map(|name| (*name).to_owned()).collect(),
             full: false,

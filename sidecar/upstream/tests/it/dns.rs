@@ -80,7 +80,7 @@ fn settings(names: &[&str]) -> DnsSettings {
 fn publish(handle: &Arc<ClusterHandle>) -> SnapshotPublisher {
     let publisher = SnapshotPublisher::new();
     let mut snapshot = Snapshot::default();
-    snapshot.clusters.insert(Arc::clone(handle.name()), Arc::clone(handle));
+    snapshot.clusters.insert_mut(Arc::clone(handle.name()), Arc::clone(handle));
     publisher.publish(snapshot);
     publisher
 }
@@ -200,7 +200,7 @@ fn addresses_survive_a_change_of_settings_while_the_name_server_fails() {
         let changed = cluster(&[], |cluster| cluster.discovery = discovery(6));
         handle.set_config(Arc::clone(&changed.config()));
         let mut snapshot = Snapshot::default();
-        snapshot.clusters.insert(Arc::clone(handle.name()), Arc::clone(&handle));
+        snapshot.clusters.insert_mut(Arc::clone(handle.name()), Arc::clone(&handle));
         publisher.publish(snapshot);
         for _ in 0..2 {
             zone.lock().unwrap().clear();

@@ -1,6 +1,9 @@
 //! The incremental variant, receiving end.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
+};
 
 use weft_xds_proto::{
     ResourceType,
@@ -35,6 +38,8 @@ pub struct DeltaClient {
 #[derive(Debug, Default)]
 struct Stream {
     introduced: bool,
+    /// Types of which the server may not know what is wanted by now.
+    open: BTreeSet<ResourceType>,
     told: BTreeMap<ResourceType, Subscription>,
     acks: VecDeque<Ack>,
 }
@@ -77,13 +82,22 @@ impl DeltaClient {
         }
     }
 
-    fn next_subscription(&self, stream: &Stream) -> Option<DeltaDiscoveryRequest> {
-        self.wanted.iter().find_map(|(kind, wanted)| match stream.told.get(kind) {
-            Some(told) if told == wanted => None,
-            Some(told) => Some(change(*kind, told, wanted)),
-            None if wanted.is_none() => None,
-            None => Some(self.initial(*kind, wanted)),
-        })
+    fn next_subscription(&mut self) -> Option<DeltaDiscoveryRequest> {
+        let mut request = None;
+        while request.is_none() {
+            let kind = self.stream.as_mut()?.open.pop_first()?;
+            let Some(wanted) = self.wanted.get(&kind) else { continue };
+            request = match self.stream.as_ref()?.told.get(&kind) {
+                Some(told) if told == wanted => None,
+                Some(told) => Some(change(kind, told, wanted)),
+                None if wanted.is_none() => None,
+                None => Some(self.initial(kind, wanted)),
+            };
+            if request.is_some() {
+                self.stream.as_mut()?.told.insert(kind, wanted.clone());
+            }
+        }
+        request
     }
 
     fn read(&self, kind: ResourceType, wire: Wire, pending: &mut Pending) {
@@ -93,8 +107,11 @@ impl DeltaClient {
         }
         match wire.resource {
             Some(body) if type_name(&body.type_url) == type_name(kind.type_url()) => {
-                pending.added.retain(|earlier| earlier.name != wire.name);
-                pending.added.push(Resource { name: wire.name, version: wire.version, body });
+                pending.added.push(Resource {
+                    name: wire.name,
+                    version: wire.version,
+                    body: Arc::new(body),
+                });
             }
             Some(body) => pending.malformed.push(Rejection {
                 resource_type: kind,
@@ -125,11 +142,15 @@ impl ClientProtocol for DeltaClient {
         for (kind, wanted) in &all {
             self.holdings.keep(*kind, wanted);
         }
+        if let Some(stream) = &mut self.stream {
+            stream.open.extend(all.keys());
+        }
         self.wanted = all;
     }
 
     fn connected(&mut self) {
-        self.stream = Some(Stream::default());
+        let open = self.wanted.keys().copied().collect();
+        self.stream = Some(Stream { open, ..Stream::default() });
     }
 
     fn disconnected(&mut self) {
@@ -159,42 +180,33 @@ impl ClientProtocol for DeltaClient {
         for wire in response.resources {
             self.read(kind, wire, &mut pending);
         }
+        pending.keep_last();
         Some(Received { update: pending.update(false), pending })
     }
 
     fn complete(&mut self, pending: Pending, rejected: Vec<Rejection>) {
         let (kind, nonce) = (pending.kind, pending.nonce.clone());
-        let rejected = self.holdings.take(pending, rejected);
-        if let Some(wanted) = self.wanted.get(&kind) {
-            self.holdings.keep(kind, wanted);
-        }
+        let none = Subscription::none();
+        let wanted = self.wanted.get(&kind).unwrap_or(&none);
+        let rejected = self.holdings.take(pending, rejected, wanted);
         if let Some(stream) = &mut self.stream {
             stream.acks.push_back(Ack { kind, nonce, error: error_detail(&rejected) });
         }
     }
 
     fn next_request(&mut self) -> Option<DeltaDiscoveryRequest> {
-        let stream = self.stream.as_ref()?;
         // Acknowledgements and changes of the subscription are never mixed: a server that drops
         // a request for its stale nonce would lose the change.
-        let mut request = match stream.acks.front() {
-            Some(_) => None,
-            None => Some(self.next_subscription(stream)?),
-        };
-        let stream = self.stream.as_mut()?;
-        if let Some(request) = &request {
-            let kind = ResourceType::from_type_url(&request.type_url)?;
-            stream.told.insert(kind, self.wanted.get(&kind)?.clone());
-        } else {
-            request = stream.acks.pop_front().map(|ack| DeltaDiscoveryRequest {
+        let mut request = match self.stream.as_mut()?.acks.pop_front() {
+            Some(ack) => DeltaDiscoveryRequest {
                 type_url: ack.kind.type_url().to_owned(),
                 response_nonce: ack.nonce,
                 error_detail: ack.error,
                 ..Default::default()
-            });
-        }
-        let mut request = request?;
-        if !std::mem::replace(&mut stream.introduced, true) {
+            },
+            None => self.next_subscription()?,
+        };
+        if !std::mem::replace(&mut self.stream.as_mut()?.introduced, true) {
             request.node.clone_from(&self.node);
         }
         Some(request)

@@ -1,6 +1,6 @@
 //! What a client has accepted.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use weft_xds_proto::{
     Any, AnyError, ResourceType, pb::envoy::service::discovery::v3::Resource as Wrapper, unpack,
@@ -54,14 +54,20 @@ impl Holdings {
     }
 
     /// Takes over what was accepted of a response; returns everything that was rejected of it.
-    pub(super) fn take(&mut self, pending: Pending, rejected: Vec<Rejection>) -> Vec<Rejection> {
+    pub(super) fn take(
+        &mut self,
+        pending: Pending,
+        rejected: Vec<Rejection>,
+        wanted: &Subscription,
+    ) -> Vec<Rejection> {
         let held = self.types.entry(pending.kind).or_default();
         for name in &pending.removed {
             held.resources.remove(name);
         }
         let refused: BTreeSet<&str> = rejected.iter().map(|one| one.name.as_str()).collect();
         for resource in pending.added {
-            if !refused.contains(resource.name.as_str()) {
+            let kept = wanted.includes(&resource.name);
+            if kept && !refused.contains(resource.name.as_str()) {
                 held.resources.insert(resource.name.clone(), resource);
             }
         }
@@ -77,11 +83,21 @@ impl Holdings {
     pub(super) fn has(&self, kind: ResourceType, name: &str, body: &Any) -> bool {
         self.of(kind)
             .and_then(|held| held.resources.get(name))
-            .is_some_and(|resource| resource.body == *body)
+            .is_some_and(|resource| *resource.body == *body)
     }
 }
 
 impl Pending {
+    /// Of a resource that was sent twice the last one counts.
+    pub(super) fn keep_last(&mut self) {
+        let mut seen = HashSet::with_capacity(self.added.len());
+        let names = self.added.iter().rev().map(|one| one.name.as_str());
+        let mut last: Vec<bool> = names.map(|name| seen.insert(name)).collect();
+        if seen.len() < self.added.len() {
+            self.added.retain(|_| last.pop().unwrap_or_default());
+        }
+    }
+
     /// The update that a response makes, besides what waits for its acknowledgement.
     pub(super) fn update(&self, full: bool) -> ResourceUpdate {
         ResourceUpdate {

@@ -1,6 +1,9 @@
 //! The state-of-the-world variant, receiving end.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
+};
 
 use weft_xds_proto::{
     Any, ResourceType,
@@ -29,6 +32,8 @@ pub struct SotwClient {
 #[derive(Debug, Default)]
 struct Stream {
     introduced: bool,
+    /// Types of which the server may not know what is wanted by now.
+    open: BTreeSet<ResourceType>,
     types: BTreeMap<ResourceType, TypeStream>,
     acks: VecDeque<(ResourceType, Option<Status>, String)>,
 }
@@ -63,8 +68,11 @@ impl SotwClient {
                 let unchanged = kind.is_full_state() && self.holdings.has(kind, &name, &body);
                 if wanted && !unchanged {
                     let version = pending.version.clone();
-                    pending.added.retain(|earlier| earlier.name != name);
-                    pending.added.push(Resource { name: name.clone(), version, body });
+                    pending.added.push(Resource {
+                        name: name.clone(),
+                        version,
+                        body: Arc::new(body),
+                    });
                 }
                 Some(name)
             }
@@ -81,11 +89,19 @@ impl SotwClient {
     }
 
     /// The type whose subscription the server of this stream does not know yet.
-    fn unannounced(&self, stream: &Stream) -> Option<ResourceType> {
-        self.wanted.iter().find_map(|(kind, wanted)| match stream.types.get(kind) {
-            Some(told) => (told.told != *wanted).then_some(*kind),
-            None => (!wanted.is_none()).then_some(*kind),
-        })
+    fn unannounced(&mut self) -> Option<ResourceType> {
+        let stream = self.stream.as_mut()?;
+        while let Some(kind) = stream.open.pop_first() {
+            let Some(wanted) = self.wanted.get(&kind) else { continue };
+            let unknown = match stream.types.get(&kind) {
+                Some(told) => told.told != *wanted,
+                None => !wanted.is_none(),
+            };
+            if unknown {
+                return Some(kind);
+            }
+        }
+        None
     }
 
     fn request(&mut self, kind: ResourceType, error: Option<Status>) -> Option<DiscoveryRequest> {
@@ -123,11 +139,15 @@ impl ClientProtocol for SotwClient {
         for (kind, wanted) in &all {
             self.holdings.keep(*kind, wanted);
         }
+        if let Some(stream) = &mut self.stream {
+            stream.open.extend(all.keys());
+        }
         self.wanted = all;
     }
 
     fn connected(&mut self) {
-        self.stream = Some(Stream::default());
+        let open = self.wanted.keys().copied().collect();
+        self.stream = Some(Stream { open, ..Stream::default() });
     }
 
     fn disconnected(&mut self) {
@@ -149,6 +169,7 @@ impl ClientProtocol for SotwClient {
         for (index, body) in response.resources.into_iter().enumerate() {
             named.extend(self.read(index, body, &mut pending));
         }
+        pending.keep_last();
         // With a resource whose name can't be read, nobody knows what the response left out.
         if kind.is_full_state() && pending.malformed.is_empty() {
             let held = self.holdings.of(kind).into_iter().flat_map(|held| held.resources.keys());
@@ -159,10 +180,9 @@ impl ClientProtocol for SotwClient {
 
     fn complete(&mut self, pending: Pending, rejected: Vec<Rejection>) {
         let (kind, nonce) = (pending.kind, pending.nonce.clone());
-        let rejected = self.holdings.take(pending, rejected);
-        if let Some(wanted) = self.wanted.get(&kind) {
-            self.holdings.keep(kind, wanted);
-        }
+        let none = Subscription::none();
+        let wanted = self.wanted.get(&kind).unwrap_or(&none);
+        let rejected = self.holdings.take(pending, rejected, wanted);
         if let Some(stream) = &mut self.stream {
             stream.acks.push_back((kind, error_detail(&rejected), nonce));
         }
@@ -176,7 +196,7 @@ impl ClientProtocol for SotwClient {
             }
             return self.request(kind, error);
         }
-        let kind = self.unannounced(self.stream.as_ref()?)?;
+        let kind = self.unannounced()?;
         self.request(kind, None)
     }
 

@@ -244,6 +244,39 @@ fn the_good_part_of_an_update_is_kept_and_the_bad_named() {
 }
 
 #[test]
+fn of_a_resource_sent_twice_the_last_one_counts() {
+    let mut world = world();
+    let (mut client, mut server) = pair::<_, DeltaServer>(DeltaClient::new(node()), &world);
+    for version in [2, 3] {
+        world.put(CDS, "a", version);
+        world.put(CDS, "b", version);
+    }
+    let mut response = server.next_response(world.snapshot()).unwrap();
+    let mut earlier = response.resources[0].clone();
+    earlier.version = "2".to_owned();
+    response.resources.insert(0, earlier);
+    let received = client.receive(response).unwrap();
+    let added = received.update.added.iter();
+    let added: Vec<_> = added.map(|one| (one.name.as_str(), one.version.as_str())).collect();
+    assert_eq!(added, [("a", "3"), ("b", "3")]);
+}
+
+#[test]
+fn what_did_not_change_is_not_asked_for_again() {
+    let world = world();
+    let (mut client, _server) = pair::<_, DeltaServer>(DeltaClient::new(node()), &world);
+    subscribe(&mut client, &mesh());
+    assert!(client.next_request().is_none());
+    let mut wanted = mesh();
+    wanted.retain(|(kind, _)| *kind != EDS);
+    wanted.push((EDS, Subscription::names(["a"])));
+    subscribe(&mut client, &wanted);
+    let request = client.next_request().unwrap();
+    assert_eq!(request.resource_names_unsubscribe, ["b"]);
+    assert!(client.next_request().is_none());
+}
+
+#[test]
 fn a_refused_sotw_response_keeps_the_last_accepted_version() {
     let mut world = world();
     let (mut client, mut server) = pair::<_, SotwServer>(SotwClient::new(node()), &world);

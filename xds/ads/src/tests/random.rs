@@ -155,7 +155,7 @@ where
         let nonce = response.nonce().to_owned();
         let Some(received) = self.client.receive(response) else { return true };
         let kind = received.update.resource_type;
-        let bad = |one: &Resource| one.body == body(kind, &one.name, BAD);
+        let bad = |one: &Resource| *one.body == body(kind, &one.name, BAD);
         let faults: Vec<Rejection> = received
             .update
             .added
@@ -237,7 +237,7 @@ where
     fn held(&self, kind: ResourceType) -> BTreeMap<String, Any> {
         let held = self.client.holdings().of(kind);
         let all = held.into_iter().flat_map(|held| held.resources.values());
-        all.map(|resource| (resource.name.clone(), resource.body.clone())).collect()
+        all.map(|resource| (resource.name.clone(), Any::clone(&resource.body))).collect()
     }
 }
 

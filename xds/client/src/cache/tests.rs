@@ -10,7 +10,7 @@ fn node(id: &str) -> Node {
 
 fn state() -> CachedState {
     let body = pack(&Cluster { name: "a".into(), ..Default::default() });
-    let resources = vec![Resource { name: "a".into(), version: "1".into(), body }];
+    let resources = vec![Resource { name: "a".into(), version: "1".into(), body: body.into() }];
     CachedState {
         types: [(ResourceType::Cluster, CachedType { version: "7".into(), resources })].into(),
         blobs: [("certificate".to_owned(), vec![1, 2, 3])].into(),

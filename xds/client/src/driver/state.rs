@@ -79,7 +79,9 @@ impl<P: Rpc> State<P> {
         // Nothing is sent between the two: in the state-of-the-world variant the answer carries
         // what is wanted by then.
         self.machine.complete(received.pending, rejected.clone());
-        self.subscribe();
+        if self.handler.wants_changed() {
+            self.subscribe();
+        }
         self.record(kind, version, rejected);
         self.persist.changed();
     }
