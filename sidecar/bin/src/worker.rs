@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::spawn_local;
 use weft_http::WorkerCx;
 use weft_model::SnapshotWatch;
-use weft_net::{Drain, DrainPlan, ListenerEvent, ListenerOptions, ListenerSet, Stopped};
+use weft_net::{Drain, DrainPlan, ListenerEvent, ListenerOptions, ListenerSet, Share, Stopped};
 
 /// Commands that a worker may have waiting; there are only a few in a process's life.
 const COMMANDS: usize = 16;
@@ -49,7 +49,7 @@ impl Workers {
     /// A thread or its runtime can't be made.
     pub(crate) fn start(options: &WorkerOptions) -> Result<Self> {
         let mut workers = Self { threads: Vec::new(), commands: Vec::new() };
-        for index in 0..options.workers {
+        for (index, share) in Share::among(options.workers).into_iter().enumerate() {
             let (commands, received) = mpsc::channel(COMMANDS);
             let (started, has_started) = std::sync::mpsc::sync_channel(1);
             let options = options.clone();
@@ -64,7 +64,7 @@ impl Workers {
                         Err(error) => return drop(started.send(Err(error))),
                     };
                     drop(started.send(Ok(())));
-                    runtime.block_on(work(index, options, received));
+                    runtime.block_on(work(index, share, options, received));
                 })
                 .with_context(|| format!("starting worker {index}"))?;
             has_started.recv()?.with_context(|| format!("the runtime of worker {index}"))?;
@@ -107,7 +107,12 @@ impl Workers {
 }
 
 /// The life of a worker: listeners follow the snapshot until the command channel closes.
-async fn work(index: usize, options: WorkerOptions, mut commands: mpsc::Receiver<Command>) {
+async fn work(
+    index: usize,
+    share: Share,
+    options: WorkerOptions,
+    mut commands: mpsc::Receiver<Command>,
+) {
     let drain = Drain::new();
     let cx = WorkerCx::new(options.snapshot.clone(), options.workers);
     let events = options.events;
@@ -121,7 +126,8 @@ async fn work(index: usize, options: WorkerOptions, mut commands: mpsc::Receiver
     };
     let set = ListenerSet::new(listeners, move |established| {
         weft_http::serve(established, Rc::clone(&cx))
-    });
+    })
+    .sharing(share);
     let (ready, is_ready) = oneshot::channel();
     let listening = spawn_local(set.run(move |stop| drop(ready.send(stop))));
     let Ok(stop) = is_ready.await else { return };

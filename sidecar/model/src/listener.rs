@@ -27,6 +27,9 @@ pub struct Listener {
     pub freebind: bool,
     /// `tcp_backlog_size`
     pub backlog: u32,
+    /// `connection_balance_config.exact_balance`: a new connection always goes to the worker that
+    /// has the fewest. Without it, one that has nearly as few keeps what it accepts.
+    pub exact_balance: bool,
     /// `traffic_direction`
     pub direction: TrafficDirection,
     /// `listener_filters`, in order.

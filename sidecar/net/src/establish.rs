@@ -13,6 +13,7 @@ use weft_model::{
 use weft_telemetry::{LogRecord, ResponseFlag, ResponseFlags};
 use weft_tls::{ServerTls, TlsError};
 
+use crate::balance::Counted;
 use crate::drain::{Drain, DrainWatch};
 use crate::inspect::{Findings, InspectError, inspect};
 use crate::stream::{DownstreamStream, RawStream};
@@ -42,13 +43,15 @@ pub struct ConnectionGuard {
     /// When and how far the connection has to drain.
     pub drain: DrainWatch,
     listener: Arc<Listener>,
+    /// Counts it with its worker.
+    counted: Option<Counted>,
 }
 
 impl ConnectionGuard {
-    fn new(listener: &Arc<Listener>, drain: &Drain) -> Self {
+    fn new(listener: &Arc<Listener>, drain: &Drain, counted: Option<Counted>) -> Self {
         listener.stats.cx_total.inc();
         listener.stats.cx_active.inc();
-        Self { drain: drain.watch(), listener: Arc::clone(listener) }
+        Self { drain: drain.watch(), listener: Arc::clone(listener), counted }
     }
 }
 
@@ -95,6 +98,8 @@ pub(crate) struct Arrival {
     pub(crate) addresses: Option<(SocketAddr, SocketAddr)>,
     pub(crate) listener: Arc<Listener>,
     pub(crate) drain: Drain,
+    /// Counts it with its worker, where there are several.
+    pub(crate) counted: Option<Counted>,
 }
 
 /// Sniffs, hands off, chooses the chain, does the handshake and asks the network filters.
@@ -103,8 +108,8 @@ pub(crate) async fn establish(
     snapshot: &SnapshotWatch,
 ) -> Result<Established, Refused> {
     let accepted = SystemTime::now();
-    let Arrival { stream, addresses, listener, drain } = arrival;
-    let guard = ConnectionGuard::new(&listener, &drain);
+    let Arrival { stream, addresses, listener, drain, counted } = arrival;
+    let guard = ConnectionGuard::new(&listener, &drain, counted);
     let nowhere = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0);
     let (remote, local) = addresses.unwrap_or((nowhere, nowhere));
     let mut findings = Findings {
@@ -119,7 +124,7 @@ pub(crate) async fn establish(
     let mut target = (listener, guard);
     if let Some(handed) = hand_off(&target.0, &findings, snapshot) {
         stream = run_filters(stream, &handed, &mut findings).await?;
-        let guard = ConnectionGuard::new(&handed, &drain);
+        let guard = ConnectionGuard::new(&handed, &drain, target.1.counted.take());
         target = (handed, guard);
     }
     let (listener, guard) = target;

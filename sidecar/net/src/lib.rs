@@ -6,6 +6,7 @@
 //! is one [`Established`] value for the next step. Everything here belongs to
 //! one worker and stays on its thread.
 
+mod balance;
 mod bind;
 mod buffers;
 mod drain;
@@ -21,6 +22,7 @@ mod testing;
 mod timer;
 mod tls_facts;
 
+pub use balance::Share;
 pub use drain::{Drain, DrainPlan, DrainWatch, Phase};
 pub use establish::{ConnectionGuard, Established};
 pub use inspect::{ClientHello, HelloError, parse_client_hello};

@@ -12,7 +12,8 @@ use std::time::Duration;
 use tokio::task::{AbortHandle, spawn_local};
 use weft_model::{ListenAddress, Listener, SnapshotWatch, TrafficDirection};
 
-use crate::bind::ListenSocket;
+use crate::balance::{Handed, Place, Seated, Share};
+use crate::bind::{Accepted, ListenSocket};
 use crate::drain::{Drain, DrainPlan, Phase};
 use crate::establish::{Arrival, Established, establish};
 
@@ -71,6 +72,7 @@ pub struct ListenerSet<S> {
     open: BTreeMap<ListenAddress, Open>,
     failed: BTreeSet<ListenAddress>,
     stopped: Rc<RefCell<Stopped>>,
+    share: Option<Share>,
 }
 
 /// Which listeners accept no more connections.
@@ -129,7 +131,15 @@ where
             open: BTreeMap::new(),
             failed: BTreeSet::new(),
             stopped: Rc::default(),
+            share: None,
         }
+    }
+
+    /// Shares connections with other workers, so that none has many more than the others.
+    #[must_use]
+    pub fn sharing(mut self, share: Share) -> Self {
+        self.share = Some(share);
+        self
     }
 
     /// Follows the snapshot until its publisher is gone; then, or when dropped, sockets are closed.
@@ -139,12 +149,39 @@ where
         ready(StopAccepting { stopped, changed: Rc::clone(&changed) });
         loop {
             self.apply();
-            let retry = !self.failed.is_empty();
-            tokio::select! {
-                news = self.options.snapshot.changed() => if news.is_err() { return },
-                () = changed.notified() => {}
-                () = tokio::time::sleep(BIND_RETRY), if retry => {}
+            let retry = tokio::time::sleep(BIND_RETRY);
+            tokio::pin!(retry);
+            loop {
+                // Order does not matter: a connection that was handed over changes no socket.
+                tokio::select! {
+                    news = self.options.snapshot.changed() => match news {
+                        Ok(()) => break,
+                        Err(_) => return,
+                    },
+                    () = changed.notified() => break,
+                    () = &mut retry, if !self.failed.is_empty() => break,
+                    handed = handed_over(&mut self.share) => self.receive(handed),
+                }
             }
+        }
+    }
+
+    /// Serves a connection that another worker has accepted.
+    fn receive(&self, handed: Handed) {
+        // Its listener may not be bound here yet, or not any more.
+        let (listener, drain) = match self.open.get(&handed.address) {
+            Some(open) => open.current.borrow().clone(),
+            None => (Arc::clone(&handed.listener), self.options.drain.child()),
+        };
+        let addresses = handed.addresses;
+        match handed.arrive() {
+            Ok((stream, counted)) => {
+                let arrival =
+                    Arrival { stream, addresses, listener, drain, counted: Some(counted) };
+                let (snapshot, serve) = (self.options.snapshot.clone(), self.serve.clone());
+                spawn_local(connection(arrival, snapshot, serve));
+            }
+            Err(error) => tracing::debug!(%error, "a connection could not be taken over"),
         }
     }
 
@@ -221,13 +258,14 @@ where
             Ok(socket) => {
                 let bound = socket.address();
                 let current = Rc::new(RefCell::new((listener, self.options.drain.child())));
-                let accepting = accept(
-                    socket,
-                    Rc::clone(&current),
-                    self.options.snapshot.clone(),
-                    self.serve.clone(),
-                );
-                let accepting = spawn_local(accepting).abort_handle();
+                let acceptor = Acceptor {
+                    address: address.clone(),
+                    current: Rc::clone(&current),
+                    snapshot: self.options.snapshot.clone(),
+                    place: self.share.as_ref().map(|share| share.place.clone()),
+                    serve: self.serve.clone(),
+                };
+                let accepting = spawn_local(acceptor.run(socket)).abort_handle();
                 self.open.insert(address.clone(), Open { current, accepting });
                 self.failed.remove(&address);
                 let wanted = address;
@@ -259,30 +297,63 @@ fn same_socket(a: &Listener, b: &Listener) -> bool {
     (a.transparent, a.freebind, a.backlog) == (b.transparent, b.freebind, b.backlog)
 }
 
-/// Accepts connections for as long as the socket is wanted.
-async fn accept<S, F>(
-    socket: ListenSocket,
+/// The next connection from another worker; none ever comes to a worker that is alone.
+async fn handed_over(share: &mut Option<Share>) -> Handed {
+    if let Some(share) = share
+        && let Some(handed) = share.next().await
+    {
+        return handed;
+    }
+    std::future::pending().await
+}
+
+/// What a socket's connections need.
+struct Acceptor<S> {
+    address: ListenAddress,
     current: Rc<RefCell<(Arc<Listener>, Drain)>>,
     snapshot: SnapshotWatch,
+    place: Option<Place>,
     serve: S,
-) where
+}
+
+impl<S, F> Acceptor<S>
+where
     S: Fn(Established) -> F + Clone + 'static,
     F: Future<Output = ()> + 'static,
 {
-    loop {
-        match socket.accept().await {
-            Ok((stream, addresses)) => {
-                let (listener, drain) = current.borrow().clone();
-                let arrival = Arrival { stream, addresses, listener, drain };
-                spawn_local(connection(arrival, snapshot.clone(), serve.clone()));
+    /// Accepts connections for as long as the socket is wanted.
+    async fn run(self, socket: ListenSocket) {
+        loop {
+            match socket.accept().await {
+                Ok(accepted) => self.accepted(accepted),
+                Err(error) if is_exhaustion(&error) => {
+                    tracing::warn!(%error, "accepting pauses");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+                // The client left while it was in the queue.
+                Err(error) => tracing::debug!(%error, "a connection could not be accepted"),
             }
-            Err(error) if is_exhaustion(&error) => {
-                tracing::warn!(%error, "accepting pauses");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
-            // The client left while it was in the queue.
-            Err(error) => tracing::debug!(%error, "a connection could not be accepted"),
         }
+    }
+
+    /// Serves a connection, or gives it to a worker that has fewer.
+    fn accepted(&self, (stream, addresses): Accepted) {
+        let (listener, drain) = self.current.borrow().clone();
+        let seated = self.place.as_ref().map(|place| place.seat(listener.exact_balance));
+        let counted = match seated {
+            Some(Seated::There(counted, permit)) => {
+                let origin = (self.address.clone(), listener);
+                match Handed::new(stream, addresses, origin, counted) {
+                    Ok(handed) => permit.send(handed),
+                    Err(error) => tracing::debug!(%error, "a connection could not be handed over"),
+                }
+                return;
+            }
+            Some(Seated::Here(counted)) => Some(counted),
+            None => None,
+        };
+        let arrival = Arrival { stream, addresses, listener, drain, counted };
+        spawn_local(connection(arrival, self.snapshot.clone(), self.serve.clone()));
     }
 }
 

@@ -57,6 +57,7 @@ pub(crate) fn listener(
         transparent: flag(config.transparent.as_ref()),
         freebind: flag(config.freebind.as_ref()),
         backlog: config.tcp_backlog_size.as_ref().map_or(BACKLOG, |size| size.value),
+        exact_balance: exact_balance(config).within("connection_balance_config")?,
         direction: direction(config.traffic_direction),
         filters,
         filters_timeout: limit(
@@ -95,6 +96,19 @@ fn refuse(config: &PbListener) -> Result<(), FieldError> {
 fn binds(config: &PbListener) -> bool {
     let older = config.deprecated_v1.as_ref().and_then(|older| older.bind_to_port.as_ref());
     config.bind_to_port.as_ref().or(older).is_none_or(|bind| bind.value)
+}
+
+fn exact_balance(config: &PbListener) -> Result<bool, FieldError> {
+    use weft_xds_proto::pb::envoy::config::listener::v3::listener::connection_balance_config::BalanceType;
+    match config.connection_balance_config.as_ref().and_then(|config| config.balance_type.as_ref())
+    {
+        None => Ok(false),
+        Some(BalanceType::ExactBalance(_)) => Ok(true),
+        Some(BalanceType::ExtendBalance(_)) => Err(FieldError::unsupported("extend_balance")),
+        Some(BalanceType::CpuLocalityBalance(_)) => {
+            Err(FieldError::unsupported("cpu_locality_balance"))
+        }
+    }
 }
 
 fn direction(value: i32) -> TrafficDirection {

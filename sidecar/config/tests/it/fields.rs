@@ -15,6 +15,14 @@ const ROWS: &[Row] = &[
     (
         Listener,
         VIRTUAL_OUTBOUND,
+        "name: virtualOutbound",
+        "connection_balance_config: { extend_balance: { name: other } }\nname: virtualOutbound",
+        "connection_balance_config.extend_balance",
+        "not supported",
+    ),
+    (
+        Listener,
+        VIRTUAL_OUTBOUND,
         "destination_port: 15001",
         "source_type: EXTERNAL",
         "filter_chains[0].filter_chain_match.source_type",

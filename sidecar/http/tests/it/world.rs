@@ -355,6 +355,7 @@ fn listener(terminal: Terminal, transport: TransportSocket, registry: &Registry)
         transparent: false,
         freebind: false,
         backlog: 1024,
+        exact_balance: false,
         direction: TrafficDirection::Unspecified,
         filters: Vec::new(),
         filters_timeout: None,

@@ -52,6 +52,7 @@ fn listener(name: &str, chains: FilterChainTable) -> Listener {
         transparent: false,
         freebind: false,
         backlog: 128,
+        exact_balance: false,
         direction: TrafficDirection::Unspecified,
         filters: Vec::new(),
         filters_timeout: Some(Duration::from_secs(15)),
@@ -68,6 +69,51 @@ fn filter(kind: ListenerFilterKind) -> ListenerFilter {
     ListenerFilter { kind, disabled: None }
 }
 
+/// Sends connections to the first of two workers; returns how many each of them serves.
+async fn spread(count: usize, exact: bool) -> [usize; 2] {
+    let mut shares = crate::Share::among(2).into_iter();
+    let mut first = World::sharing(shares.next()).await;
+    let mut second = World::sharing(shares.next()).await;
+    for world in [&first, &second] {
+        let mut shared = listener("a", any("any"));
+        shared.exact_balance = exact;
+        world.publish(vec![shared]);
+    }
+    second.bound().await;
+    let address = first.bound().await;
+    let (mut clients, mut served) = (Vec::new(), [Vec::new(), Vec::new()]);
+    for _ in 0..count {
+        clients.push(TcpStream::connect(address).await.unwrap());
+        tokio::select! {
+            established = first.served.recv() => served[0].extend(established),
+            established = second.served.recv() => served[1].extend(established),
+        }
+    }
+    // What was handed over is a connection like any other.
+    for client in &mut clients {
+        client.write_all(b"!").await.unwrap();
+    }
+    assert_eq!(served[1].last_mut().unwrap().stream.read_u8().await.unwrap(), b'!');
+    served.map(|served| served.len())
+}
+
+#[test]
+fn a_thousand_connections_spread_over_two_workers() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let (_, files) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    setrlimit(Resource::RLIMIT_NOFILE, files, files).unwrap();
+    local(async {
+        let served = spread(1000, false).await;
+        assert_eq!(served.iter().sum::<usize>(), 1000);
+        assert!(served.iter().all(|served| *served >= 400), "{served:?}");
+    });
+}
+
+#[test]
+fn exact_balance_gives_each_worker_its_half() {
+    local(async { assert_eq!(spread(100, true).await, [50, 50]) });
+}
+
 struct World {
     publisher: SnapshotPublisher,
     events: mpsc::Receiver<ListenerEvent>,
@@ -78,6 +124,10 @@ struct World {
 
 impl World {
     async fn new() -> Self {
+        Self::sharing(None).await
+    }
+
+    async fn sharing(share: Option<crate::Share>) -> Self {
         let publisher = SnapshotPublisher::new();
         let (events_tx, events) = mpsc::channel(64);
         let (served_tx, served) = mpsc::channel(64);
@@ -89,10 +139,13 @@ impl World {
             drain_plan: DrainPlan { announce: Duration::ZERO, close: Duration::from_secs(60) },
             events: Rc::new(move |event| events_tx.try_send(event).unwrap()),
         };
-        let set = ListenerSet::new(options, move |established| {
+        let mut set = ListenerSet::new(options, move |established| {
             let served = served_tx.clone();
             async move { served.send(established).await.unwrap() }
         });
+        if let Some(share) = share {
+            set = set.sharing(share);
+        }
         let stop = Rc::new(RefCell::new(None));
         let sent = Rc::clone(&stop);
         spawn_local(set.run(move |handle| *sent.borrow_mut() = Some(handle)));
