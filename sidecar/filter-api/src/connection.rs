@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use bytes::Bytes;
+use weft_telemetry::{Annotations, LogRecord};
 
 /// The facts of one downstream connection; shared by all its streams.
 #[derive(Clone, Debug)]
@@ -25,6 +26,35 @@ pub struct ConnectionFacts {
     pub server_name: Option<Arc<str>>,
     /// The TLS session, where the proxy terminates one.
     pub tls: Option<Arc<TlsFacts>>,
+    /// What network filters said about the connection; allocated at the first use.
+    pub annotations: Option<Box<Annotations>>,
+}
+
+impl ConnectionFacts {
+    /// What network filters say about the connection, to change.
+    pub fn annotate(&mut self) -> &mut Annotations {
+        self.annotations.get_or_insert_default()
+    }
+
+    /// What an access log can print about the connection.
+    #[must_use]
+    pub fn record(&self) -> LogRecord<'_> {
+        let tls = self.tls.as_ref();
+        let peer = tls.and_then(|tls| tls.peer.as_ref());
+        LogRecord {
+            server_name: self.server_name.as_deref(),
+            peer_uri_sans: peer.map_or(&[], |peer| &peer.uri_sans),
+            peer_dns_sans: peer.map_or(&[], |peer| &peer.dns_sans),
+            peer_subject: peer.map(|peer| peer.subject.as_str()),
+            peer_digest: peer.map(|peer| peer.digest.as_str()),
+            local_uri_sans: tls.map_or(&[], |tls| &tls.local_uri_sans),
+            tls_version: tls.map(|tls| tls.version),
+            tls_cipher: tls.map(|tls| tls.cipher.as_str()),
+            connection_id: self.id,
+            annotations: [None, self.annotations.as_deref()],
+            ..LogRecord::new(self.accepted, self.remote, self.local)
+        }
+    }
 }
 
 /// A TLS session terminated by the proxy.

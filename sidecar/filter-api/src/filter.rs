@@ -1,6 +1,7 @@
 //! The traits of filters, and what a filter can answer.
 
 use std::any::Any;
+use std::borrow::Cow;
 use std::fmt::Debug;
 use std::future::Future;
 use std::pin::Pin;
@@ -36,14 +37,18 @@ pub struct LocalReply {
     /// The body; for gRPC requests it becomes `grpc-message`.
     pub body: Bytes,
     /// `%RESPONSE_CODE_DETAILS%`.
-    pub details: &'static str,
+    pub details: Cow<'static, str>,
 }
 
 impl LocalReply {
     /// A reply with a plain-text body.
     #[must_use]
-    pub fn text(status: StatusCode, body: impl Into<Bytes>, details: &'static str) -> Self {
-        Self { status, headers: HeaderMap::new(), body: body.into(), details }
+    pub fn text(
+        status: StatusCode,
+        body: impl Into<Bytes>,
+        details: impl Into<Cow<'static, str>>,
+    ) -> Self {
+        Self { status, headers: HeaderMap::new(), body: body.into(), details: details.into() }
     }
 }
 
@@ -94,5 +99,5 @@ pub enum NetworkFlow {
 /// A network filter that comes before the terminal one.
 pub trait NetworkFilter: Debug + Send + Sync + 'static {
     /// Sees a new connection, after its TLS handshake.
-    fn connected(&self, connection: &ConnectionFacts) -> NetworkFlow;
+    fn connected(&self, connection: &mut ConnectionFacts) -> NetworkFlow;
 }

@@ -1,14 +1,20 @@
 //! The context of one HTTP stream.
 
+use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use http::Extensions;
+use http::header::HOST;
+use http::request::Parts as RequestHead;
+use http::{Extensions, HeaderName};
 use tokio::time::Instant;
-use weft_telemetry::{ResponseFlag, ResponseFlags};
+use weft_telemetry::{Annotations, LogRecord, ResponseFlag, ResponseFlags};
 
 use crate::ConnectionFacts;
+
+const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const ORIGINAL_PATH: HeaderName = HeaderName::from_static("x-envoy-original-path");
 
 /// The protocol of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,13 +65,15 @@ pub struct StreamCx {
     /// Why the response is what it is.
     pub flags: ResponseFlags,
     /// `%RESPONSE_CODE_DETAILS%`, e.g. `via_upstream` or `route_not_found`.
-    pub details: &'static str,
+    pub details: Cow<'static, str>,
     /// `%UPSTREAM_TRANSPORT_FAILURE_REASON%`.
     pub transport_failure: Option<String>,
     /// Whether a filter asked for the route to be chosen anew.
     pub route_changed: bool,
-    /// What filters keep for this stream and tell each other; allocated at the first use.
+    /// What filters keep for this stream; allocated at the first use.
     pub state: Extensions,
+    /// Dynamic metadata and filter state; allocated at the first use.
+    pub annotations: Option<Box<Annotations>>,
 }
 
 impl StreamCx {
@@ -84,18 +92,60 @@ impl StreamCx {
             upstream_local: None,
             attempts: 0,
             flags: ResponseFlags::NONE,
-            details: "",
+            details: Cow::Borrowed(""),
             transport_failure: None,
             route_changed: false,
             state: Extensions::new(),
+            annotations: None,
+        }
+    }
+
+    /// What filters say about the stream, to change.
+    pub fn annotate(&mut self) -> &mut Annotations {
+        self.annotations.get_or_insert_default()
+    }
+
+    /// What an access log or a header's value can say about the stream as it is now, and about its
+    /// request where that is still there.
+    #[must_use]
+    pub fn record<'a>(&'a self, request: Option<&'a RequestHead>) -> LogRecord<'a> {
+        let of_connection = self.connection.record();
+        let record = LogRecord {
+            started_at: self.started_at,
+            duration: Some(self.started.elapsed()),
+            protocol: Some(self.protocol.as_str()),
+            flags: self.flags,
+            details: &self.details,
+            transport_failure: self.transport_failure.as_deref(),
+            upstream_host: self.upstream_host,
+            upstream_cluster: self.cluster.as_deref(),
+            upstream_local: self.upstream_local,
+            downstream_remote: self.remote,
+            route_name: self.route_name.as_deref(),
+            attempts: self.attempts,
+            annotations: [self.annotations.as_deref(), of_connection.annotations[1]],
+            ..of_connection
+        };
+        let Some(head) = request else { return record };
+        let header =
+            |name: HeaderName| head.headers.get(name).and_then(|value| value.to_str().ok());
+        let authority = head.uri.authority().map(http::uri::Authority::as_str);
+        LogRecord {
+            method: Some(head.method.as_str()),
+            scheme: header(FORWARDED_PROTO),
+            authority: authority.or_else(|| header(HOST)),
+            path: head.uri.path_and_query().map(|path| path.as_str()),
+            original_path: header(ORIGINAL_PATH),
+            request_headers: Some(&head.headers),
+            ..record
         }
     }
 
     /// Sets a response flag and, if none is set yet, the details.
-    pub fn fail(&mut self, flag: ResponseFlag, details: &'static str) {
+    pub fn fail(&mut self, flag: ResponseFlag, details: impl Into<Cow<'static, str>>) {
         self.flags.set(flag);
         if self.details.is_empty() {
-            self.details = details;
+            self.details = details.into();
         }
     }
 }

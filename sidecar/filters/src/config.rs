@@ -1,15 +1,22 @@
 //! What the configurations of filters share: errors that carry a field's path, and the common
 //! messages of Envoy's API as values of the request path.
 
+mod addresses;
 mod error;
 mod headers;
 mod matchers;
 mod scalars;
+mod templates;
+mod values;
 
+pub use addresses::cidr;
+pub(crate) use addresses::network;
 pub use error::{FieldError, Within};
-pub use headers::{header_mutations, header_set, header_template};
+pub use headers::{header_mutations, header_set, header_template, text_format};
 pub use matchers::{full_regex, header_matcher, query_matcher, regex_substitution, string_matcher};
 pub use scalars::{
     decode, duration, fraction, header_name, header_value, limit, opt_duration, runtime_fraction,
     status,
 };
+pub(crate) use templates::path_template;
+pub(crate) use values::metadata_matcher;

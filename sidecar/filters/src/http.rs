@@ -4,4 +4,5 @@ pub(crate) mod cors;
 pub(crate) mod fault;
 pub(crate) mod header_mutation;
 pub(crate) mod peer_metadata;
+pub(crate) mod rbac;
 pub(crate) mod router;

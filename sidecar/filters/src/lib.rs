@@ -5,11 +5,16 @@
 
 pub mod config;
 mod http;
+mod network;
+mod rbac;
+mod values;
+mod view;
 
 mod registry;
 
 pub use registry::{
-    HttpFilterKind, NetworkFilterKind, compile_http, compile_network, compile_per_route,
+    FilterCx, HttpFilterKind, NetworkFilterKind, accept_upstream, compile_http, compile_network,
+    compile_per_route,
 };
 
 #[cfg(test)]

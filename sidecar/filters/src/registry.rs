@@ -4,13 +4,34 @@ use std::fmt;
 use std::sync::Arc;
 
 use weft_filter_api::{HttpFilter, NetworkFilter, RouteFilterConfig};
+use weft_telemetry::{Registry, Scope};
 use weft_xds_proto::TypedStruct;
 use weft_xds_proto::any::type_name;
 use weft_xds_proto::pb::envoy::config::core::v3::Node;
 use weft_xds_proto::pb::google::protobuf::Any;
 
 use crate::config::FieldError;
-use crate::http::{cors, fault, header_mutation, peer_metadata, router};
+use crate::http::{cors, fault, header_mutation, peer_metadata, rbac, router};
+use crate::network;
+
+/// What the compilation of a filter reads besides the filter's own message.
+pub struct FilterCx<'a> {
+    /// Who this proxy is.
+    pub node: &'a Node,
+    /// Where statistics are registered.
+    pub registry: &'a Registry,
+    /// `stat_prefix` of the connection manager; empty for network filters.
+    pub stat_prefix: &'a str,
+}
+
+impl FilterCx<'_> {
+    /// The place of an HTTP filter's statistics, `http.<stat_prefix>.*`.
+    #[must_use]
+    pub fn scope(&self) -> Scope {
+        let prefix = self.stat_prefix.trim_end_matches(';');
+        self.registry.scope("http", Some(("envoy_http_conn_manager_prefix", prefix)))
+    }
+}
 
 /// What became of an HTTP filter's configuration.
 #[derive(Clone)]
@@ -51,7 +72,8 @@ impl fmt::Debug for NetworkFilterKind {
     }
 }
 
-type CompileHttp = fn(&Any, &Node) -> Result<HttpFilterKind, FieldError>;
+type CompileHttp = fn(&Any, &mut FilterCx<'_>) -> Result<HttpFilterKind, FieldError>;
+type CompileNetwork = fn(&Any, &mut FilterCx<'_>) -> Result<NetworkFilterKind, FieldError>;
 type CompilePerRoute = fn(&Any) -> Result<RouteFilterConfig, FieldError>;
 
 /// HTTP filters by the name of their configuration message.
@@ -63,6 +85,7 @@ const HTTP: &[(&str, CompileHttp)] = &[
         "envoy.extensions.filters.http.header_mutation.v3.HeaderMutation",
         header_mutation::config::compile,
     ),
+    ("envoy.extensions.filters.http.rbac.v3.RBAC", rbac::config::compile),
     ("io.istio.http.peer_metadata.Config", peer_metadata::config::compile),
     // Statistics that Weft keeps in another way, or not: nothing happens to traffic.
     ("envoy.extensions.filters.http.grpc_stats.v3.FilterConfig", inert),
@@ -79,14 +102,25 @@ const PER_ROUTE: &[(&str, CompilePerRoute)] = &[
         "envoy.extensions.filters.http.header_mutation.v3.HeaderMutationPerRoute",
         header_mutation::config::per_route,
     ),
+    ("envoy.extensions.filters.http.rbac.v3.RBACPerRoute", rbac::config::per_route),
 ];
 
-/// Network filters that are accepted without effect.
-const INERT_NETWORK: &[&str] =
-    &["envoy.tcp.metadataexchange.config.MetadataExchange", "stats.PluginConfig"];
+/// Network filters by the name of their configuration message.
+const NETWORK: &[(&str, CompileNetwork)] = &[
+    ("envoy.extensions.filters.network.rbac.v3.RBAC", network::rbac::config::compile),
+    ("envoy.tcp.metadataexchange.config.MetadataExchange", inert_network),
+    ("stats.PluginConfig", inert_network),
+];
 
-fn inert(_: &Any, _: &Node) -> Result<HttpFilterKind, FieldError> {
+/// Network filters of clusters that are accepted without effect.
+const UPSTREAM: &[&str] = &["envoy.tcp.metadataexchange.config.MetadataExchange"];
+
+fn inert(_: &Any, _: &mut FilterCx<'_>) -> Result<HttpFilterKind, FieldError> {
     Ok(HttpFilterKind::Inert)
+}
+
+fn inert_network(_: &Any, _: &mut FilterCx<'_>) -> Result<NetworkFilterKind, FieldError> {
+    Ok(NetworkFilterKind::Inert)
 }
 
 /// The name of the message that stands in an `Any`; for a `TypedStruct`, of the one it stands for.
@@ -101,15 +135,19 @@ fn unknown(name: &str, message: &str) -> FieldError {
     FieldError::at("typed_config", format!("no filter is known for {message:?} (named {name:?})"))
 }
 
-/// Compiles the HTTP filter `name`; `node` is who this proxy is.
+/// Compiles the HTTP filter `name`.
 ///
 /// # Errors
 /// No filter is known for the message, or the filter refuses it.
-pub fn compile_http(name: &str, config: &Any, node: &Node) -> Result<HttpFilterKind, FieldError> {
+pub fn compile_http(
+    name: &str,
+    config: &Any,
+    cx: &mut FilterCx<'_>,
+) -> Result<HttpFilterKind, FieldError> {
     let message = message_name(config).map_err(|error| error.within("typed_config"))?;
     let (_, compile) =
         HTTP.iter().find(|(known, _)| *known == message).ok_or_else(|| unknown(name, &message))?;
-    compile(config, node).map_err(|error| error.within("typed_config"))
+    compile(config, cx).map_err(|error| error.within("typed_config"))
 }
 
 /// Compiles a filter's configuration for one route or virtual host.
@@ -127,37 +165,55 @@ pub fn compile_per_route(name: &str, config: &Any) -> Result<RouteFilterConfig, 
 /// Compiles the network filter `name`, one that comes before the terminal filter.
 ///
 /// # Errors
-/// No filter is known for the message.
-pub fn compile_network(name: &str, config: &Any) -> Result<NetworkFilterKind, FieldError> {
+/// No filter is known for the message, or the filter refuses it.
+pub fn compile_network(
+    name: &str,
+    config: &Any,
+    cx: &mut FilterCx<'_>,
+) -> Result<NetworkFilterKind, FieldError> {
     let message = message_name(config).map_err(|error| error.within("typed_config"))?;
-    if INERT_NETWORK.contains(&message.as_str()) {
-        return Ok(NetworkFilterKind::Inert);
-    }
-    Err(unknown(name, &message))
+    let (_, compile) = NETWORK
+        .iter()
+        .find(|(known, _)| *known == message)
+        .ok_or_else(|| unknown(name, &message))?;
+    compile(config, cx).map_err(|error| error.within("typed_config"))
+}
+
+/// Accepts the network filter `name` of a cluster, where it may stand there; none has an effect.
+///
+/// # Errors
+/// No filter of clusters is known for the message.
+pub fn accept_upstream(name: &str, config: &Any) -> Result<(), FieldError> {
+    let message = message_name(config).map_err(|error| error.within("typed_config"))?;
+    if UPSTREAM.contains(&message.as_str()) { Ok(()) } else { Err(unknown(name, &message)) }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::Fixture;
 
     #[test]
     fn an_unknown_filter_is_named() {
         let any = Any { type_url: "type.googleapis.com/a.B".to_owned(), value: Vec::new() };
-        let error = compile_http("my.filter", &any, &Node::default()).expect_err("it is unknown");
+        let error = compile_http("my.filter", &any, &mut Fixture::default().cx())
+            .expect_err("it is unknown");
         assert_eq!(
             error.to_string(),
             "typed_config: no filter is known for \"a.B\" (named \"my.filter\")"
         );
         assert!(compile_per_route("my.filter", &any).is_err());
-        assert!(compile_network("my.filter", &any).is_err());
+        assert!(compile_network("my.filter", &any, &mut Fixture::default().cx()).is_err());
     }
 
     #[test]
     fn a_typed_struct_is_known_by_what_it_stands_for() {
         let any =
             TypedStruct::pack("type.googleapis.com/stats.PluginConfig", &serde_json::Map::new());
-        let kind = compile_http("istio.stats", &any, &Node::default());
+        let fixture = Fixture::default();
+        let kind = compile_http("istio.stats", &any, &mut fixture.cx());
         assert!(matches!(kind, Ok(HttpFilterKind::Inert)));
-        assert!(matches!(compile_network("istio.stats", &any), Ok(NetworkFilterKind::Inert)));
+        let kind = compile_network("istio.stats", &any, &mut fixture.cx());
+        assert!(matches!(kind, Ok(NetworkFilterKind::Inert)));
     }
 }

@@ -63,7 +63,7 @@ impl ReplyBody {
     fn cut_off(&mut self, flag: ResponseFlag, details: &'static str) {
         if let Some(mut stream) = self.stream.take() {
             stream.cx.flags.set(flag);
-            stream.cx.details = details;
+            stream.cx.details = details.into();
         }
     }
 

@@ -11,14 +11,16 @@ mod source;
 mod timeouts;
 mod tries;
 
+use std::borrow::Cow;
+
+use http::StatusCode;
 use http::request::Parts as RequestHead;
-use http::{HeaderMap, StatusCode};
 use weft_filter_api::LocalReply;
 use weft_model::Forward;
 use weft_telemetry::ResponseFlag;
 
 use crate::manager::{Answer, Plan, local};
-use crate::stream::Stream;
+use crate::stream::{Stream, copy_of};
 use choose::Target;
 use source::RequestSource;
 use tries::Tries;
@@ -40,7 +42,7 @@ pub(crate) async fn forward(plan: &Plan<'_>, action: &Forward, stream: &mut Stre
         stream.cx.flags.set(ResponseFlag::NoClusterFound);
         let reply = LocalReply::text(action.cluster_not_found, "", "cluster_not_found");
         let mut answer = local(stream, reply, grpc);
-        plan.change_local(stream, &mut answer.head, &stream.head.headers, None);
+        plan.change_local(stream, &mut answer.head, Some(&stream.head), None);
         return answer;
     };
     stream.cx.cluster = Some(target.cluster.handle().name().clone());
@@ -51,11 +53,8 @@ pub(crate) async fn forward(plan: &Plan<'_>, action: &Forward, stream: &mut Stre
         timeouts::announce(&mut stream.head.headers, expected);
     }
     stream.log_request();
-    let kept = if plan.response_reads_request(target.response_changes()) {
-        stream.head.headers.clone()
-    } else {
-        HeaderMap::new()
-    };
+    let kept = plan.response_reads_request(target.response_changes());
+    let kept = kept.then(|| Box::new(copy_of(&stream.head)));
     let source = RequestSource::new(action.retry.is_some(), target.buffer_limit, stream);
     stream.begin_exchange(limits);
     if !action.mirrors.is_empty() {
@@ -64,12 +63,12 @@ pub(crate) async fn forward(plan: &Plan<'_>, action: &Forward, stream: &mut Stre
     let tries = Tries { plan, action, target: &target };
     match tries.run(stream, &source).await {
         Ok(mut answer) => {
-            answer_came(plan, &target, stream, &mut answer, &kept);
+            answer_came(plan, &target, stream, &mut answer, kept.as_deref());
             answer
         }
         Err(reply) => {
             let mut answer = local(stream, *reply, grpc);
-            plan.change_local(stream, &mut answer.head, &kept, target.response_changes());
+            plan.change_local(stream, &mut answer.head, kept.as_deref(), target.response_changes());
             answer
         }
     }
@@ -80,9 +79,9 @@ fn answer_came(
     target: &Target<'_>,
     stream: &mut Stream,
     answer: &mut Answer,
-    request: &HeaderMap,
+    request: Option<&RequestHead>,
 ) {
-    stream.cx.details = "via_upstream";
+    stream.cx.details = Cow::Borrowed("via_upstream");
     if plan.host.attempt_count_downstream {
         let count = http::HeaderValue::from(stream.cx.attempts);
         answer.head.headers.insert(crate::names::ENVOY_ATTEMPT_COUNT, count);

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_TYPE, DATE, Entry, SERVER, VIA};
 use http::request::Parts as RequestHead;
 use http::response::Parts as ResponseHead;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
 use weft_codec::Incoming;
 use weft_filter_api::{LocalReply, Protocol};
 use weft_model::{HeaderMutations, Route, RouteAction, Routes, ServerHeader, VirtualHost};
@@ -21,7 +21,7 @@ use crate::body::ReplyBody;
 use crate::connection::HttpConnection;
 use crate::filters::{self, Reached};
 use crate::inbound::{self, Kind};
-use crate::mutate::{self, Known};
+use crate::mutate;
 use crate::stream::Stream;
 use crate::{date, forward, names, redirect, reply, upgrade};
 
@@ -222,13 +222,13 @@ async fn act(plan: &Plan<'_>, stream: &mut Stream) -> Answer {
 fn direct(plan: &Plan<'_>, stream: &mut Stream, reply: LocalReply) -> Answer {
     stream.log_request();
     let mut answer = local(stream, reply, plan.kind.grpc);
-    plan.change_local(stream, &mut answer.head, &stream.head.headers, None);
+    plan.change_local(stream, &mut answer.head, Some(&stream.head), None);
     answer
 }
 
 /// A reply made here.
 pub(crate) fn local(stream: &mut Stream, reply: LocalReply, grpc: bool) -> Answer {
-    stream.cx.details = reply.details;
+    stream.cx.details = reply.details.clone();
     let (head, body) = reply::head_and_body(reply, grpc);
     Answer { head, body: AnswerBody::Local(body) }
 }
@@ -240,14 +240,12 @@ impl Plan<'_> {
         &self,
         stream: &Stream,
         head: &mut ResponseHead,
-        request: &HeaderMap,
+        request: Option<&RequestHead>,
         cluster: Option<&HeaderMutations>,
     ) {
-        let status = Some(head.status.as_u16());
         for changes in self.in_order(cluster, self.response_changes()) {
             if !changes.is_empty() {
-                let known = Known { stream: &stream.cx, request, status };
-                mutate::response(changes, &mut head.headers, &known);
+                mutate::response(changes, head, &stream.cx, request);
             }
         }
     }
@@ -257,7 +255,7 @@ impl Plan<'_> {
         &self,
         stream: &Stream,
         head: &mut ResponseHead,
-        request: &HeaderMap,
+        request: Option<&RequestHead>,
         cluster: Option<&HeaderMutations>,
     ) {
         let ours = head.headers.remove(CONTENT_TYPE);

@@ -30,7 +30,7 @@ fn to(status: StatusCode, location: &str) -> LocalReply {
     if let Ok(location) = HeaderValue::from_str(location) {
         headers.insert(LOCATION, location);
     }
-    LocalReply { status, headers, body: bytes::Bytes::new(), details: "direct_response" }
+    LocalReply { status, headers, body: bytes::Bytes::new(), details: "direct_response".into() }
 }
 
 /// The host and, where it is not the scheme's own, the port.

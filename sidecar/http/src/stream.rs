@@ -6,7 +6,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use http::request::Parts as RequestHead;
-use http::{HeaderMap, Method, Request, Uri, Version};
+use http::{HeaderMap, Request, Version};
 use tokio::time::Instant;
 use weft_codec::Incoming;
 use weft_filter_api::{Protocol, StreamCx};
@@ -14,7 +14,6 @@ use weft_telemetry::{LogRecord, ResponseFlag};
 
 use crate::connection::HttpConnection;
 use crate::forward::Limits;
-use crate::names;
 use crate::timer::{Expired, StreamTimer};
 
 /// One stream: made when its request's head has arrived; when it is dropped, it is counted and
@@ -63,9 +62,7 @@ pub(crate) struct RequestProgress {
 
 #[derive(Debug)]
 struct Logged {
-    method: Method,
-    uri: Uri,
-    headers: HeaderMap,
+    request: RequestHead,
     response: HeaderMap,
     trailers: Option<HeaderMap>,
 }
@@ -113,12 +110,9 @@ impl Stream {
 
     /// Keeps the request's head for the access log, as it is sent upstream.
     pub(crate) fn log_request(&mut self) {
-        let head = &self.head;
         if !self.connection.manager.access_logs.is_empty() {
             self.logged = Some(Box::new(Logged {
-                method: head.method.clone(),
-                uri: head.uri.clone(),
-                headers: head.headers.clone(),
+                request: copy_of(&self.head),
                 response: HeaderMap::new(),
                 trailers: None,
             }));
@@ -215,53 +209,33 @@ impl Stream {
     }
 
     fn write_logs(&self, duration: Duration) {
-        let cx = &self.cx;
-        let facts = &cx.connection;
-        let peer = facts.tls.as_ref().and_then(|tls| tls.peer.as_ref());
         let logged = self.logged.as_deref();
-        let header = |name: &http::HeaderName| {
-            logged.and_then(|logged| logged.headers.get(name)?.to_str().ok())
-        };
-        let path = logged.and_then(|logged| logged.uri.path_and_query()).map(|path| path.as_str());
-        let authority = logged.and_then(|logged| logged.uri.authority());
+        let since = |moment: Instant| moment.saturating_duration_since(self.cx.started);
         let record = LogRecord {
-            started_at: cx.started_at,
-            duration,
+            duration: Some(duration),
+            until_request_end: self.request_over.map(since),
             until_response: self.until_response,
-            protocol: Some(cx.protocol.as_str()),
-            method: logged.map(|logged| logged.method.as_str()),
-            scheme: header(&names::X_FORWARDED_PROTO),
-            authority: authority.map(|host| host.as_str()).or(header(&http::header::HOST)),
-            path,
-            original_path: header(&names::ENVOY_ORIGINAL_PATH),
-            request_headers: logged.map(|logged| &logged.headers),
             response_headers: logged.map(|logged| &logged.response),
             response_trailers: logged.and_then(|logged| logged.trailers.as_ref()),
             status: self.status,
-            flags: cx.flags,
-            details: cx.details,
-            termination_details: None,
-            transport_failure: cx.transport_failure.as_deref(),
             bytes_received: self.progress.as_ref().map_or(0, |progress| progress.received.get()),
             bytes_sent: self.sent,
-            upstream_host: cx.upstream_host,
-            upstream_cluster: cx.cluster.as_deref(),
-            upstream_local: cx.upstream_local,
-            downstream_local: facts.local,
-            downstream_remote: cx.remote,
-            downstream_direct_remote: facts.remote,
-            server_name: facts.server_name.as_deref(),
-            route_name: cx.route_name.as_deref(),
-            peer_uri_sans: peer.map_or(&[], |peer| &peer.uri_sans),
-            peer_subject: peer.map(|peer| peer.subject.as_str()),
-            local_uri_sans: facts.tls.as_ref().map_or(&[], |tls| &tls.local_uri_sans),
-            attempts: cx.attempts,
-            connection_id: facts.id,
+            ..self.cx.record(logged.map(|logged| &logged.request))
         };
         for log in &self.connection.manager.access_logs {
             log.log(&record);
         }
     }
+}
+
+/// A copy of a request's head, without what the codec attached to it.
+pub(crate) fn copy_of(head: &RequestHead) -> RequestHead {
+    let (mut copy, ()) = Request::new(()).into_parts();
+    copy.method.clone_from(&head.method);
+    copy.uri.clone_from(&head.uri);
+    copy.version = head.version;
+    copy.headers.clone_from(&head.headers);
+    copy
 }
 
 fn protocol(version: Version) -> Protocol {
@@ -286,7 +260,7 @@ impl Drop for Stream {
                     self.cx.flags.set(ResponseFlag::DownstreamConnectionTermination);
                 }
             }
-            self.cx.details = "downstream_remote_disconnect";
+            self.cx.details = "downstream_remote_disconnect".into();
             stats.rq_rx_reset.inc();
         }
         if self.status != 0 {

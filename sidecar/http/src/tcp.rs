@@ -135,42 +135,17 @@ impl Session {
     }
 
     fn log(&self) {
-        let facts = &self.facts;
-        let tls = facts.tls.as_ref();
-        let peer = tls.and_then(|tls| tls.peer.as_ref());
         let record = LogRecord {
-            started_at: facts.accepted,
-            duration: self.started.elapsed(),
-            until_response: None,
-            protocol: None,
-            method: None,
-            scheme: None,
-            authority: None,
-            path: None,
-            original_path: None,
-            request_headers: None,
-            response_headers: None,
-            response_trailers: None,
-            status: 0,
+            duration: Some(self.started.elapsed()),
             flags: self.flags,
-            details: "",
-            termination_details: None,
             transport_failure: self.transport_failure.as_deref(),
             bytes_received: self.counters.forward.get(),
             bytes_sent: self.counters.backward.get(),
             upstream_host: self.upstream,
             upstream_cluster: self.cluster.as_ref().map(|cluster| &**cluster.handle().name()),
             upstream_local: self.upstream_local,
-            downstream_local: facts.local,
-            downstream_remote: facts.remote,
-            downstream_direct_remote: facts.remote,
-            server_name: facts.server_name.as_deref(),
-            route_name: None,
-            peer_uri_sans: peer.map_or(&[], |peer| &peer.uri_sans),
-            peer_subject: peer.map(|peer| peer.subject.as_str()),
-            local_uri_sans: tls.map_or(&[], |tls| &tls.local_uri_sans),
             attempts: self.attempts,
-            connection_id: facts.id,
+            ..self.facts.record()
         };
         for log in &self.proxy.access_logs {
             log.log(&record);

@@ -1,6 +1,11 @@
 //! Header changes of routes, virtual hosts and weighted clusters.
 
-use http::{HeaderName, HeaderValue};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header::Entry;
+use http::{HeaderMap, HeaderName, HeaderValue};
+use weft_telemetry::{LogRecord, TextFormat};
 
 /// Headers to add and to remove (`request_headers_to_add`, `…_to_remove`, …).
 #[derive(Clone, Debug, Default)]
@@ -32,6 +37,15 @@ pub struct HeaderSet {
     pub keep_empty: bool,
 }
 
+impl HeaderSet {
+    /// The value to set; `None`: it is empty, and empty ones are not kept.
+    #[must_use]
+    pub fn value(&self, record: &LogRecord<'_>) -> Option<HeaderValue> {
+        let value = self.value.value(record)?;
+        (self.keep_empty || !value.is_empty()).then_some(value)
+    }
+}
+
 /// `HeaderValueOption.append_action`
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum AppendAction {
@@ -52,44 +66,48 @@ pub enum HeaderTemplate {
     /// No operator: the value itself.
     Fixed(HeaderValue),
     /// Text and operators.
-    Parts(Vec<TemplatePart>),
+    Format(Arc<TextFormat>),
 }
 
-/// A part of a [`HeaderTemplate`]: text, or an operator such as `%DOWNSTREAM_REMOTE_ADDRESS%`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum TemplatePart {
-    /// Text as it stands; `%%` has become `%`.
-    Text(String),
-    /// `%REQ(NAME)%`
-    RequestHeader(HeaderName),
-    /// `%DOWNSTREAM_REMOTE_ADDRESS%`
-    DownstreamRemoteAddress,
-    /// `%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%`
-    DownstreamRemoteAddressWithoutPort,
-    /// `%DOWNSTREAM_LOCAL_ADDRESS%`
-    DownstreamLocalAddress,
-    /// `%DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT%`
-    DownstreamLocalAddressWithoutPort,
-    /// `%DOWNSTREAM_LOCAL_PORT%`
-    DownstreamLocalPort,
-    /// `%DOWNSTREAM_PEER_URI_SAN%`
-    DownstreamPeerUriSan,
-    /// `%DOWNSTREAM_PEER_SUBJECT%`
-    DownstreamPeerSubject,
-    /// `%REQUESTED_SERVER_NAME%`
-    RequestedServerName,
-    /// `%PROTOCOL%`
-    Protocol,
-    /// `%START_TIME%` in RFC 3339 with milliseconds.
-    StartTime,
-    /// `%HOSTNAME%`, resolved when compiled.
-    Hostname(String),
-    /// `%UPSTREAM_REMOTE_ADDRESS%`
-    UpstreamRemoteAddress,
-    /// `%RESPONSE_CODE%`
-    ResponseCode,
-    /// `%RESPONSE_FLAGS%`
-    ResponseFlags,
-    /// `%RESPONSE_CODE_DETAILS%`
-    ResponseCodeDetails,
+impl HeaderTemplate {
+    /// The value; `None`: what was put in can't stand in a header.
+    #[must_use]
+    pub fn value(&self, record: &LogRecord<'_>) -> Option<HeaderValue> {
+        match self {
+            Self::Fixed(value) => Some(value.clone()),
+            Self::Format(format) => {
+                let mut text = Vec::new();
+                format.write_value(record, &mut text);
+                HeaderValue::from_maybe_shared(Bytes::from(text)).ok()
+            }
+        }
+    }
+
+    /// Whether the value depends on the request's head.
+    #[must_use]
+    pub fn reads_request(&self) -> bool {
+        matches!(self, Self::Format(format) if format.reads_request())
+    }
+}
+
+impl AppendAction {
+    /// Puts a value into headers, or not, as the action says.
+    pub fn apply(self, headers: &mut HeaderMap, name: &HeaderName, value: HeaderValue) {
+        match (self, headers.entry(name)) {
+            (Self::AppendIfExistsOrAdd, Entry::Occupied(mut entry)) => {
+                entry.append(value);
+            }
+            (
+                Self::OverwriteIfExistsOrAdd | Self::OverwriteIfExists,
+                Entry::Occupied(mut entry),
+            ) => {
+                entry.insert(value);
+            }
+            (Self::AddIfAbsent, Entry::Occupied(_))
+            | (Self::OverwriteIfExists, Entry::Vacant(_)) => {}
+            (_, Entry::Vacant(entry)) => {
+                entry.insert(value);
+            }
+        }
+    }
 }

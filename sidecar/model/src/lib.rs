@@ -34,7 +34,7 @@ pub use cluster::{
 pub use endpoint::{
     Endpoint, EndpointAddress, EndpointSet, Health, Locality, Priority, TransportChoice,
 };
-pub use headers::{AppendAction, HeaderMutations, HeaderSet, HeaderTemplate, TemplatePart};
+pub use headers::{AppendAction, HeaderMutations, HeaderSet, HeaderTemplate};
 pub use listener::{
     ListenAddress, Listener, ListenerFilter, ListenerFilterKind, PortPredicate, TrafficDirection,
 };

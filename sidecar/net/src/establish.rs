@@ -133,7 +133,7 @@ pub(crate) async fn establish(
         return Err(Refused::NoChain);
     };
     let (stream, tls) = handshake(stream, &chain, &listener).await?;
-    let facts = ConnectionFacts {
+    let mut facts = ConnectionFacts {
         id: next_id(),
         remote: findings.remote,
         local: findings.local,
@@ -142,9 +142,10 @@ pub(crate) async fn establish(
         application_protocols: findings.protocols.into_vec(),
         server_name: findings.server_name,
         tls,
+        annotations: None,
     };
     for filter in &chain.network_filters {
-        if filter.connected(&facts) == NetworkFlow::Close {
+        if filter.connected(&mut facts) == NetworkFlow::Close {
             return Err(Refused::Filtered);
         }
     }
@@ -265,38 +266,12 @@ fn refuse_without_chain(listener: &Listener, findings: &Findings, accepted: Syst
     let mut flags = ResponseFlags::NONE;
     flags.set(ResponseFlag::NoRouteFound);
     let record = LogRecord {
-        started_at: accepted,
-        duration: accepted.elapsed().unwrap_or_default(),
-        until_response: None,
-        protocol: None,
-        method: None,
-        scheme: None,
-        authority: None,
-        path: None,
-        original_path: None,
-        request_headers: None,
-        response_headers: None,
-        response_trailers: None,
-        status: 0,
+        duration: Some(accepted.elapsed().unwrap_or_default()),
         flags,
         details: "filter_chain_not_found",
-        termination_details: None,
-        transport_failure: None,
-        bytes_received: 0,
-        bytes_sent: 0,
-        upstream_host: None,
-        upstream_cluster: None,
-        upstream_local: None,
-        downstream_local: findings.local,
-        downstream_remote: findings.remote,
-        downstream_direct_remote: findings.remote,
         server_name: findings.server_name.as_deref(),
-        route_name: None,
-        peer_uri_sans: &[],
-        peer_subject: None,
-        local_uri_sans: &[],
-        attempts: 0,
         connection_id: next_id(),
+        ..LogRecord::new(accepted, findings.remote, findings.local)
     };
     for log in &listener.access_logs {
         log.log(&record);

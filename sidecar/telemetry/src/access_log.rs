@@ -4,6 +4,8 @@ mod filter;
 mod format;
 mod json;
 mod operator;
+mod output;
+mod plain;
 mod record;
 mod sink;
 mod timestamp;
@@ -12,12 +14,11 @@ use std::cell::RefCell;
 use std::sync::Arc;
 
 pub use filter::{Comparison, LogFilter};
-pub use format::{DEFAULT_FORMAT, FormatError};
+pub use format::{DEFAULT_FORMAT, FormatError, TextFormat};
 pub use record::LogRecord;
 pub use sink::{LogSink, flush_logs, reopen_logs};
 pub use timestamp::rfc3339;
 
-use format::TextFormat;
 use json::JsonFormat;
 
 /// Longest buffer that a thread keeps for formatting, bytes.

@@ -5,15 +5,17 @@
 //! compiled, never while a request is served.
 
 mod access_log;
+mod annotations;
 mod expose;
 mod flags;
 mod groups;
 mod stats;
 
 pub use access_log::{
-    AccessLog, Comparison, DEFAULT_FORMAT, FormatError, LogFilter, LogRecord, LogSink, flush_logs,
-    reopen_logs, rfc3339,
+    AccessLog, Comparison, DEFAULT_FORMAT, FormatError, LogFilter, LogRecord, LogSink, TextFormat,
+    flush_logs, reopen_logs, rfc3339,
 };
+pub use annotations::Annotations;
 pub use expose::{StatsQuery, prometheus_text, stats_json, stats_text};
 pub use flags::{ResponseFlag, ResponseFlags};
 pub use groups::{ClusterStats, HttpStats, ListenerStats, TcpStats};

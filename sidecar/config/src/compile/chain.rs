@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use weft_filters::config::{FieldError, Within, decode, opt_duration};
-use weft_filters::{NetworkFilterKind, compile_network};
+use weft_filters::{FilterCx, NetworkFilterKind, compile_network};
 use weft_model::{
     ChainMatch, FilterChain, FilterChainTable, Terminal, TransportProtocol, TransportSocket,
 };
@@ -153,5 +153,6 @@ fn network_filter(cx: &mut Cx<'_>, filter: &Filter) -> Result<Compiled, FieldErr
             decode(config).and_then(|config| tcp_proxy(cx, &config)).within("typed_config")?;
         return Ok(Compiled::Terminal(Terminal::Tcp(Arc::new(proxy))));
     }
-    compile_network(&filter.name, config).map(Compiled::Before)
+    let mut filter_cx = FilterCx { node: cx.node, registry: cx.registry, stat_prefix: "" };
+    compile_network(&filter.name, config, &mut filter_cx).map(Compiled::Before)
 }

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use weft_filters::compile_network;
+use weft_filters::accept_upstream;
 use weft_filters::config::{FieldError, Within, opt_duration};
 use weft_model::{
     CircuitBreakers, Cluster, Discovery, EndpointSet, SocketMatch, Thresholds, UpstreamSocket,
@@ -112,7 +112,7 @@ fn refuse(config: &PbCluster) -> Result<(), FieldError> {
     }
     for (index, filter) in config.filters.iter().enumerate() {
         let any = filter.typed_config.as_ref().ok_or_else(|| FieldError::missing("typed_config"));
-        let known = any.and_then(|any| compile_network(&filter.name, any));
+        let known = any.and_then(|any| accept_upstream(&filter.name, any));
         known.within_item("filters", index)?;
     }
     Ok(())

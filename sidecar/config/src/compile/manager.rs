@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use http::HeaderValue;
 use weft_filters::config::{FieldError, Within, header_value, limit, opt_duration};
-use weft_filters::{HttpFilterKind, compile_http};
+use weft_filters::{FilterCx, HttpFilterKind, compile_http};
 use weft_model::{
     Codec, EscapedSlashes, ForwardClientCert, ForwardClientCertMode, HttpConnectionManager,
     HttpFilterEntry, RouteSource, ServerHeader, Underscores, XffSettings,
@@ -51,7 +51,7 @@ pub(super) fn manager(
     Ok(HttpConnectionManager {
         codec: codec(config.codec_type)?,
         routes: routes(cx, config)?,
-        filters: filters(cx, &config.http_filters)?,
+        filters: filters(cx, config)?,
         xff: xff(config),
         client_cert: client_cert(config),
         server_name: name_or(&config.server_name, "envoy").within("server_name")?,
@@ -175,7 +175,10 @@ fn discovered(cx: &mut Cx<'_>, rds: &Rds) -> Result<RouteSource, FieldError> {
     Ok(RouteSource::Discovered(slot))
 }
 
-fn filters(cx: &Cx<'_>, configs: &[PbFilter]) -> Result<Arc<[HttpFilterEntry]>, FieldError> {
+fn filters(cx: &Cx<'_>, config: &PbManager) -> Result<Arc<[HttpFilterEntry]>, FieldError> {
+    let configs = &config.http_filters;
+    let mut filter_cx =
+        FilterCx { node: cx.node, registry: cx.registry, stat_prefix: &config.stat_prefix };
     let mut filters = Vec::with_capacity(configs.len());
     let mut router = false;
     for (index, config) in configs.iter().enumerate() {
@@ -183,7 +186,7 @@ fn filters(cx: &Cx<'_>, configs: &[PbFilter]) -> Result<Arc<[HttpFilterEntry]>, 
             let error = FieldError::new("stands behind the router and would never run");
             return Err(error).within_item("http_filters", index);
         }
-        match filter(cx, config).within_item("http_filters", index)? {
+        match filter(&mut filter_cx, config).within_item("http_filters", index)? {
             None | Some(HttpFilterKind::Inert) => {}
             Some(HttpFilterKind::Router) => router = true,
             Some(HttpFilterKind::Filter(filter)) => filters.push(HttpFilterEntry {
@@ -200,9 +203,9 @@ fn filters(cx: &Cx<'_>, configs: &[PbFilter]) -> Result<Arc<[HttpFilterEntry]>, 
     Ok(filters.into())
 }
 
-fn filter(cx: &Cx<'_>, config: &PbFilter) -> Result<Option<HttpFilterKind>, FieldError> {
+fn filter(cx: &mut FilterCx<'_>, config: &PbFilter) -> Result<Option<HttpFilterKind>, FieldError> {
     let compiled = match &config.config_type {
-        Some(ConfigType::TypedConfig(any)) => compile_http(&config.name, any, cx.node),
+        Some(ConfigType::TypedConfig(any)) => compile_http(&config.name, any, cx),
         Some(ConfigType::ConfigDiscovery(_)) => Err(FieldError::unsupported("config_discovery")),
         None => Err(FieldError::missing("typed_config")),
     };

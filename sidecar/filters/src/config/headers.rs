@@ -1,6 +1,9 @@
 //! Header changes, and the operators in their values.
 
-use weft_model::{AppendAction, HeaderMutations, HeaderSet, HeaderTemplate, TemplatePart};
+use std::sync::Arc;
+
+use weft_model::{AppendAction, HeaderMutations, HeaderSet, HeaderTemplate};
+use weft_telemetry::{FormatError, TextFormat};
 use weft_xds_proto::pb::envoy::config::core::v3::{
     HeaderValueOption, header_value_option::HeaderAppendAction,
 };
@@ -73,113 +76,48 @@ pub fn header_set(option: &HeaderValueOption) -> Result<HeaderSet, FieldError> {
 /// # Errors
 /// An operator that is unknown or not closed; a text that no header may hold.
 pub fn header_template(text: &str) -> Result<HeaderTemplate, FieldError> {
-    let mut parts: Vec<TemplatePart> = Vec::new();
-    let mut literal = String::new();
-    let mut rest = text;
-    while let Some(at) = rest.find('%') {
-        literal.push_str(&rest[..at]);
-        rest = &rest[at + 1..];
-        if let Some(after) = rest.strip_prefix('%') {
-            literal.push('%');
-            rest = after;
-            continue;
-        }
-        let end = operator_end(rest).ok_or_else(|| {
-            FieldError::new(format!(
-                "{text:?}: the operator is not closed; write %% for a percent sign"
-            ))
-        })?;
-        if !literal.is_empty() {
-            parts.push(TemplatePart::Text(std::mem::take(&mut literal)));
-        }
-        parts.push(operator(&rest[..end])?);
-        rest = &rest[end + 1..];
+    header_value(text.as_bytes())?;
+    let format = text_format(text)?;
+    match format.fixed() {
+        Some(fixed) => header_value(fixed.as_bytes()).map(HeaderTemplate::Fixed),
+        None => Ok(HeaderTemplate::Format(Arc::new(format))),
     }
-    literal.push_str(rest);
-    let value = header_value(literal.as_bytes())?;
-    if parts.is_empty() {
-        return Ok(HeaderTemplate::Fixed(value));
-    }
-    if !literal.is_empty() {
-        parts.push(TemplatePart::Text(literal));
-    }
-    Ok(HeaderTemplate::Parts(parts))
 }
 
-/// Where the operator ends; a percent sign in its parentheses does not end it.
-fn operator_end(rest: &str) -> Option<usize> {
-    let mut depth = 0u32;
-    for (at, char) in rest.char_indices() {
-        match char {
-            '(' => depth += 1,
-            ')' => depth = depth.saturating_sub(1),
-            '%' if depth == 0 => return Some(at),
-            _ => {}
-        }
-    }
-    None
-}
-
-fn operator(text: &str) -> Result<TemplatePart, FieldError> {
-    if let Some(argument) = text.strip_prefix("REQ(").and_then(|rest| rest.strip_suffix(')')) {
-        return request_header(argument, text);
-    }
-    Ok(match text {
-        "DOWNSTREAM_REMOTE_ADDRESS" | "DOWNSTREAM_DIRECT_REMOTE_ADDRESS" => {
-            TemplatePart::DownstreamRemoteAddress
-        }
-        "DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT"
-        | "DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT" => {
-            TemplatePart::DownstreamRemoteAddressWithoutPort
-        }
-        "DOWNSTREAM_LOCAL_ADDRESS" => TemplatePart::DownstreamLocalAddress,
-        "DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT" => TemplatePart::DownstreamLocalAddressWithoutPort,
-        "DOWNSTREAM_LOCAL_PORT" => TemplatePart::DownstreamLocalPort,
-        "DOWNSTREAM_PEER_URI_SAN" => TemplatePart::DownstreamPeerUriSan,
-        "DOWNSTREAM_PEER_SUBJECT" => TemplatePart::DownstreamPeerSubject,
-        "REQUESTED_SERVER_NAME" => TemplatePart::RequestedServerName,
-        "PROTOCOL" => TemplatePart::Protocol,
-        "START_TIME" => TemplatePart::StartTime,
-        "HOSTNAME" => TemplatePart::Hostname(hostname()),
-        "UPSTREAM_REMOTE_ADDRESS" => TemplatePart::UpstreamRemoteAddress,
-        "RESPONSE_CODE" => TemplatePart::ResponseCode,
-        "RESPONSE_FLAGS" => TemplatePart::ResponseFlags,
-        "RESPONSE_CODE_DETAILS" => TemplatePart::ResponseCodeDetails,
-        other => {
-            return Err(FieldError::new(format!(
-                "%{other}% is not an operator that Weft knows in headers; write %% for a percent sign"
-            )));
-        }
+/// Text with operators, as [`header_template`] and access logs have them.
+///
+/// # Errors
+/// An operator that is unknown or not closed.
+pub fn text_format(text: &str) -> Result<TextFormat, FieldError> {
+    TextFormat::parse(text).map_err(|error| match error {
+        FormatError::Unknown { operator, .. } => FieldError::new(format!(
+            "%{operator}% is not an operator that Weft knows; write %% for a percent sign"
+        )),
+        other => FieldError::new(other.to_string()),
     })
-}
-
-fn request_header(argument: &str, whole: &str) -> Result<TemplatePart, FieldError> {
-    header_name(argument)
-        .map(TemplatePart::RequestHeader)
-        .map_err(|_| FieldError::new(format!("%{whole}%: {argument:?} is not a header name")))
-}
-
-/// The host's name, as the kernel has it.
-fn hostname() -> String {
-    std::fs::read_to_string("/proc/sys/kernel/hostname")
-        .map(|name| name.trim().to_owned())
-        .unwrap_or_else(|_| "-".to_owned())
 }
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+    use std::time::SystemTime;
+
+    use weft_telemetry::LogRecord;
+
     use super::*;
 
     #[test]
-    fn operators_and_text_are_told_apart() {
-        let HeaderTemplate::Parts(parts) =
-            header_template("a=%DOWNSTREAM_LOCAL_PORT%;100%%;%REQ(X-Id)%").expect("it is right")
-        else {
-            panic!("it has operators")
+    fn operators_are_filled_in_and_absent_values_left_out() {
+        let template =
+            header_template("a=%DOWNSTREAM_LOCAL_PORT%;100%%;%REQ(X-Id?:AUTHORITY)%|%REQ(x-no)%");
+        let (client, here) =
+            (SocketAddr::from(([1, 2, 3, 4], 5)), SocketAddr::from(([5, 6, 7, 8], 80)));
+        let record = LogRecord {
+            authority: Some("shop"),
+            ..LogRecord::new(SystemTime::UNIX_EPOCH, client, here)
         };
-        let text = |text: &str| TemplatePart::Text(text.to_owned());
-        let id = TemplatePart::RequestHeader(http::HeaderName::from_static("x-id"));
-        assert_eq!(parts, [text("a="), TemplatePart::DownstreamLocalPort, text(";100%;"), id]);
+        let value = template.expect("it is right").value(&record);
+        assert_eq!(value.expect("it may stand in a header"), "a=80;100%;shop|");
     }
 
     #[test]

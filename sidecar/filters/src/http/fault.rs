@@ -1,5 +1,6 @@
 //! `envoy.filters.http.fault`: delays and aborts a part of the requests.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -54,7 +55,7 @@ impl Fault {
 
 impl Abort {
     fn reply(&self) -> LocalReply {
-        let details = "fault_filter_abort";
+        let details = Cow::Borrowed("fault_filter_abort");
         match self {
             Self::Http(status, body) => LocalReply::text(*status, body.clone(), details),
             Self::Grpc(status) => {

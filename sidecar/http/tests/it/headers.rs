@@ -2,22 +2,24 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use http::{HeaderName, HeaderValue, Request};
 use http_body_util::{BodyExt, Empty};
 use weft_model::{
     AppendAction, ClusterChoice, HeaderMutations, HeaderSet, HeaderTemplate, HostRewrite, Mirror,
-    PathRewrite, TemplatePart, WeightedCluster, WeightedClusters,
+    PathRewrite, WeightedCluster, WeightedClusters,
 };
+use weft_telemetry::TextFormat;
 
 use crate::client::{self, Client};
 use crate::server::{self, header};
 use crate::world::{Setup, forward, local};
 
-fn set(name: &'static str, parts: Vec<TemplatePart>, action: AppendAction) -> HeaderSet {
+fn set(name: &'static str, format: &str, action: AppendAction) -> HeaderSet {
     HeaderSet {
         name: HeaderName::from_static(name),
-        value: HeaderTemplate::Parts(parts),
+        value: HeaderTemplate::Format(Arc::new(TextFormat::parse(format).unwrap())),
         action,
         keep_empty: false,
     }
@@ -57,33 +59,23 @@ fn the_least_specific_change_comes_last_unless_configured() {
 fn values_are_filled_in_and_headers_removed() {
     local(async {
         let mut setup = Setup::to(server::echo_head().await);
-        let text = |text: &str| TemplatePart::Text(text.into());
         setup.first_route().request_headers = HeaderMutations {
             remove: vec![HeaderName::from_static("x-old")],
             set: vec![
                 set(
                     "x-new",
-                    vec![
-                        text("from "),
-                        TemplatePart::DownstreamRemoteAddressWithoutPort,
-                        text(" asking "),
-                        TemplatePart::RequestHeader(HeaderName::from_static("x-what")),
-                    ],
+                    "from %DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT% asking %REQ(x-what)%",
                     AppendAction::AppendIfExistsOrAdd,
                 ),
-                set("x-absent", vec![text("x")], AppendAction::OverwriteIfExists),
-                set("host", vec![text("other.com")], AppendAction::OverwriteIfExistsOrAdd),
+                set("x-absent", "x", AppendAction::OverwriteIfExists),
+                set("host", "other.com", AppendAction::OverwriteIfExistsOrAdd),
             ],
         };
         setup.first_route().response_headers = HeaderMutations {
             remove: Vec::new(),
             set: vec![set(
                 "x-answer",
-                vec![
-                    TemplatePart::ResponseCode,
-                    text(" to "),
-                    TemplatePart::RequestHeader(HeaderName::from_static("x-what")),
-                ],
+                "%RESPONSE_CODE% to %REQ(x-what)%",
                 AppendAction::AddIfAbsent,
             )],
         };
@@ -230,11 +222,9 @@ fn a_rewritten_host_is_kept_in_a_header() {
 fn a_header_that_is_missing_leaves_nothing() {
     local(async {
         let mut setup = Setup::to(server::echo_head().await);
-        let missing = || TemplatePart::RequestHeader(HeaderName::from_static("x-missing"));
-        let text = |text: &str| TemplatePart::Text(text.into());
         setup.first_route().request_headers.set = vec![
-            set("x-nothing", vec![missing()], AppendAction::OverwriteIfExistsOrAdd),
-            set("x-some", vec![text("a"), missing(), text("b")], AppendAction::AddIfAbsent),
+            set("x-nothing", "%REQ(x-missing)%", AppendAction::OverwriteIfExistsOrAdd),
+            set("x-some", "a%REQ(x-missing)%b", AppendAction::AddIfAbsent),
         ];
         let world = setup.start().await;
         let answer = Client::connect(world.address).await.get("/").await;

@@ -183,7 +183,7 @@ impl HttpFilter for Gate {
             status: StatusCode::FORBIDDEN,
             headers: HeaderMap::new(),
             body: self.0.into(),
-            details: "gate",
+            details: "gate".into(),
         });
         match (self.0, reply) {
             ("late", reply) => Flow::Await(Box::pin(async move {

@@ -413,7 +413,7 @@ fn a_redirected_connection_is_handed_to_the_listener_of_its_destination() {
 struct RefuseAll;
 
 impl NetworkFilter for RefuseAll {
-    fn connected(&self, _connection: &ConnectionFacts) -> NetworkFlow {
+    fn connected(&self, _connection: &mut ConnectionFacts) -> NetworkFlow {
         NetworkFlow::Close
     }
 }

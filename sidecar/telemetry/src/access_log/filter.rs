@@ -50,8 +50,10 @@ impl LogFilter {
     pub fn admits(&self, record: &LogRecord<'_>) -> bool {
         match self {
             Self::Status(comparison, wanted) => comparison.holds(record.status.into(), *wanted),
-            Self::Duration(comparison, wanted) => comparison
-                .holds(record.duration.as_millis().try_into().unwrap_or(u64::MAX), *wanted),
+            Self::Duration(comparison, wanted) => comparison.holds(
+                record.duration.unwrap_or_default().as_millis().try_into().unwrap_or(u64::MAX),
+                *wanted,
+            ),
             Self::NotHealthCheck => true,
             Self::Flags(flags) if flags.is_empty() => !record.flags.is_empty(),
             Self::Flags(flags) => flags.iter().any(|flag| record.flags.has(*flag)),

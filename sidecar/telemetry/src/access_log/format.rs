@@ -3,7 +3,8 @@
 use thiserror::Error;
 
 use super::LogRecord;
-use super::operator::{Operator, Output};
+use super::operator::Operator;
+use super::output::{Form, Output};
 
 /// Envoy's default format, for HTTP and TCP.
 pub const DEFAULT_FORMAT: &str = "[%START_TIME%] \
@@ -47,9 +48,10 @@ pub enum FormatError {
     },
 }
 
-/// A compiled format.
+/// Text with Envoy's substitution operators, compiled: a line of an access log, or the value of a
+/// header.
 #[derive(Debug)]
-pub(super) struct TextFormat(Vec<Segment>);
+pub struct TextFormat(Vec<Segment>);
 
 #[derive(Debug)]
 enum Segment {
@@ -58,7 +60,11 @@ enum Segment {
 }
 
 impl TextFormat {
-    pub(super) fn parse(format: &str) -> Result<Self, FormatError> {
+    /// Compiles a format; `%%` is a percent sign.
+    ///
+    /// # Errors
+    /// An operator is unknown, malformed or not closed.
+    pub fn parse(format: &str) -> Result<Self, FormatError> {
         let mut segments = Vec::new();
         let mut text = String::new();
         let mut rest = format;
@@ -86,13 +92,41 @@ impl TextFormat {
         Ok(Self(segments))
     }
 
+    /// Writes a line of a log: `-` stands for values that are not there.
     pub(super) fn write(&self, record: &LogRecord<'_>, out: &mut Vec<u8>) {
+        self.write_with(record, out, Form::Line);
+    }
+
+    /// Writes a header's value: values that are not there are left out.
+    pub fn write_value(&self, record: &LogRecord<'_>, out: &mut Vec<u8>) {
+        self.write_with(record, out, Form::Header);
+    }
+
+    fn write_with(&self, record: &LogRecord<'_>, out: &mut Vec<u8>, form: Form) {
         for segment in &self.0 {
             match segment {
                 Segment::Text(text) => out.extend_from_slice(text.as_bytes()),
-                Segment::Operator(operator) => operator.write(record, &mut Output::text(out)),
+                Segment::Operator(operator) => operator.write(record, &mut Output::new(out, form)),
             }
         }
+    }
+
+    /// The text, if there is no operator in it.
+    #[must_use]
+    pub fn fixed(&self) -> Option<&str> {
+        match self.0.as_slice() {
+            [] => Some(""),
+            [Segment::Text(text)] => Some(text),
+            _ => None,
+        }
+    }
+
+    /// Whether an operator takes its value from the request's head.
+    #[must_use]
+    pub fn reads_request(&self) -> bool {
+        let reads =
+            |segment: &Segment| matches!(segment, Segment::Operator(one) if one.reads_request());
+        self.0.iter().any(reads)
     }
 
     /// The operator, if the format is nothing else.

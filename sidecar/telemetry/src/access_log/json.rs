@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::format::TextFormat;
-use super::operator::{Output, write_json_string};
+use super::output::{Form, Output, write_json_string};
 use super::{FormatError, LogRecord};
 
 /// A compiled template.
@@ -60,7 +60,7 @@ impl JsonFormat {
             Node::Literal(value) => drop(serde_json::to_writer(out, value)),
             Node::Map(fields) => self.write_map(fields, record, out),
             Node::Format(format) => match format.sole_operator() {
-                Some(operator) => operator.write(record, &mut Output::json(out)),
+                Some(operator) => operator.write(record, &mut Output::new(out, Form::Json)),
                 None => {
                     let mut text = Vec::new();
                     format.write(record, &mut text);

@@ -1,11 +1,12 @@
 //! The operators of a format.
 
-use std::fmt::Display;
-use std::io::Write as _;
-use std::net::SocketAddr;
+use std::borrow::Cow;
 
 use http::{HeaderMap, HeaderName};
+use serde_json::Value;
 
+use super::output::Output;
+use super::plain::Plain;
 use super::timestamp::TimeFormat;
 use super::{FormatError, LogRecord};
 
@@ -21,9 +22,30 @@ pub(super) struct Operator {
 enum Kind {
     StartTime(TimeFormat),
     Request(Field, Option<Field>),
+    /// `%REQ_WITHOUT_QUERY()%`
+    WithoutQuery(Field, Option<Field>),
     Response(HeaderName, Option<HeaderName>),
     Trailer(HeaderName),
+    Query(String),
+    /// `%ENVIRONMENT()%`, resolved when compiled.
+    Environment(Option<String>),
+    Metadata {
+        namespace: String,
+        path: Vec<String>,
+    },
+    State {
+        name: String,
+        form: StateForm,
+    },
     Plain(Plain),
+}
+
+/// How `%FILTER_STATE()%` prints an object.
+#[derive(Debug)]
+enum StateForm {
+    Plain,
+    Typed,
+    Field(String),
 }
 
 /// What `%REQ()%` can name.
@@ -36,74 +58,6 @@ enum Field {
     OriginalPath,
     Header(HeaderName),
 }
-
-/// Operators without arguments.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Plain {
-    Protocol,
-    ResponseCode,
-    ResponseCodeDetails,
-    ConnectionTerminationDetails,
-    ResponseFlags,
-    BytesReceived,
-    BytesSent,
-    Duration,
-    ResponseDuration,
-    UpstreamHost,
-    UpstreamCluster,
-    UpstreamLocal,
-    UpstreamTransportFailure,
-    UpstreamAttempts,
-    DownstreamLocal,
-    DownstreamLocalIp,
-    DownstreamLocalPort,
-    DownstreamRemote,
-    DownstreamRemoteIp,
-    DownstreamRemotePort,
-    DownstreamDirectRemote,
-    DownstreamDirectRemoteIp,
-    DownstreamPeerUriSan,
-    DownstreamPeerSubject,
-    DownstreamLocalUriSan,
-    RequestedServerName,
-    RouteName,
-    ConnectionId,
-    Hostname,
-}
-
-const PLAIN: &[(&str, Plain)] = &[
-    ("PROTOCOL", Plain::Protocol),
-    ("RESPONSE_CODE", Plain::ResponseCode),
-    ("RESPONSE_CODE_DETAILS", Plain::ResponseCodeDetails),
-    ("CONNECTION_TERMINATION_DETAILS", Plain::ConnectionTerminationDetails),
-    ("RESPONSE_FLAGS", Plain::ResponseFlags),
-    ("BYTES_RECEIVED", Plain::BytesReceived),
-    ("BYTES_SENT", Plain::BytesSent),
-    ("DURATION", Plain::Duration),
-    ("RESPONSE_DURATION", Plain::ResponseDuration),
-    ("UPSTREAM_HOST", Plain::UpstreamHost),
-    ("UPSTREAM_REMOTE_ADDRESS", Plain::UpstreamHost),
-    ("UPSTREAM_CLUSTER", Plain::UpstreamCluster),
-    ("UPSTREAM_CLUSTER_RAW", Plain::UpstreamCluster),
-    ("UPSTREAM_LOCAL_ADDRESS", Plain::UpstreamLocal),
-    ("UPSTREAM_TRANSPORT_FAILURE_REASON", Plain::UpstreamTransportFailure),
-    ("UPSTREAM_REQUEST_ATTEMPT_COUNT", Plain::UpstreamAttempts),
-    ("DOWNSTREAM_LOCAL_ADDRESS", Plain::DownstreamLocal),
-    ("DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT", Plain::DownstreamLocalIp),
-    ("DOWNSTREAM_LOCAL_PORT", Plain::DownstreamLocalPort),
-    ("DOWNSTREAM_REMOTE_ADDRESS", Plain::DownstreamRemote),
-    ("DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT", Plain::DownstreamRemoteIp),
-    ("DOWNSTREAM_REMOTE_PORT", Plain::DownstreamRemotePort),
-    ("DOWNSTREAM_DIRECT_REMOTE_ADDRESS", Plain::DownstreamDirectRemote),
-    ("DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT", Plain::DownstreamDirectRemoteIp),
-    ("DOWNSTREAM_PEER_URI_SAN", Plain::DownstreamPeerUriSan),
-    ("DOWNSTREAM_PEER_SUBJECT", Plain::DownstreamPeerSubject),
-    ("DOWNSTREAM_LOCAL_URI_SAN", Plain::DownstreamLocalUriSan),
-    ("REQUESTED_SERVER_NAME", Plain::RequestedServerName),
-    ("ROUTE_NAME", Plain::RouteName),
-    ("CONNECTION_ID", Plain::ConnectionId),
-    ("HOSTNAME", Plain::Hostname),
-];
 
 impl Operator {
     /// Parses what stands between the percent signs; `at` is for errors.
@@ -133,16 +87,24 @@ impl Operator {
         Ok(Self { kind, max })
     }
 
-    /// Writes the operator's value; `-` when there is none.
+    /// Whether the value is taken from the request's head.
+    pub(super) fn reads_request(&self) -> bool {
+        matches!(self.kind, Kind::Request(..) | Kind::WithoutQuery(..) | Kind::Query(_))
+    }
+
+    /// Writes the operator's value.
     pub(super) fn write(&self, record: &LogRecord<'_>, out: &mut Output<'_>) {
         out.max = self.max;
+        let either = |first: &Field, second: &Option<Field>| {
+            let otherwise = || second.as_ref().and_then(|field| field.value(record));
+            first.value(record).or_else(otherwise)
+        };
         match &self.kind {
             Kind::StartTime(format) => out.display(&format.of(record.started_at)),
-            Kind::Request(field, otherwise) => {
-                let first = field.value(record);
-                let value =
-                    first.or_else(|| otherwise.as_ref().and_then(|field| field.value(record)));
-                out.bytes(value);
+            Kind::Request(first, second) => out.bytes(either(first, second)),
+            Kind::WithoutQuery(first, second) => {
+                let value = either(first, second);
+                out.bytes(value.and_then(|value| value.split(|byte| *byte == b'?').next()));
             }
             Kind::Response(name, otherwise) => {
                 let first = header(record.response_headers, name);
@@ -151,6 +113,19 @@ impl Operator {
                 out.bytes(first.or_else(second));
             }
             Kind::Trailer(name) => out.bytes(header(record.response_trailers, name)),
+            Kind::Query(name) => out.text(query(record.path, name)),
+            Kind::Environment(value) => out.text(value.as_deref()),
+            Kind::Metadata { namespace, path } => {
+                out.value(metadata(record, namespace, path).as_deref());
+            }
+            Kind::State { name, form } => {
+                let known = record.annotations.iter().flatten().find_map(|all| all.state(name));
+                match (form, known) {
+                    (StateForm::Typed, Some(object)) => out.text(Some(&object.to_string())),
+                    (StateForm::Field(field), Some(object)) => out.value(object.get(field)),
+                    (_, object) => out.value(object),
+                }
+            }
             Kind::Plain(plain) => plain.write(record, out),
         }
     }
@@ -162,28 +137,71 @@ impl Kind {
         let header = |text: &str| {
             text.to_ascii_lowercase().parse::<HeaderName>().map_err(|_| wrong("not a header name"))
         };
+        let fields = |names: &str| {
+            let (first, second) = alternatives(names);
+            let second = second.map(|text| Field::parse(text, header)).transpose()?;
+            Ok((Field::parse(first, header)?, second))
+        };
         match (name, argument) {
             ("START_TIME", format) => Ok(Self::StartTime(TimeFormat::parse(format))),
-            ("REQ", Some(names)) => {
-                let (first, second) = alternatives(names);
-                let second = second.map(|text| Field::parse(text, header)).transpose()?;
-                Ok(Self::Request(Field::parse(first, header)?, second))
+            ("REQ", Some(names)) => fields(names).map(|(a, b)| Self::Request(a, b)),
+            ("REQ_WITHOUT_QUERY", Some(names)) => {
+                fields(names).map(|(a, b)| Self::WithoutQuery(a, b))
             }
             ("RESP", Some(names)) => {
                 let (first, second) = alternatives(names);
                 Ok(Self::Response(header(first)?, second.map(header).transpose()?))
             }
             ("TRAILER", Some(name)) => Ok(Self::Trailer(header(name)?)),
-            ("REQ" | "RESP" | "TRAILER", None) => {
+            ("QUERY_PARAM", Some(name)) if !name.is_empty() => Ok(Self::Query(name.to_owned())),
+            ("ENVIRONMENT", Some(name)) if !name.is_empty() => {
+                Ok(Self::Environment(std::env::var(name).ok()))
+            }
+            ("DYNAMIC_METADATA", Some(path)) => {
+                let mut steps = path.split(':').map(str::to_owned);
+                let namespace = steps.next().filter(|name| !name.is_empty());
+                let namespace = namespace.ok_or_else(|| wrong("a namespace is missing"))?;
+                Ok(Self::Metadata { namespace, path: steps.collect() })
+            }
+            ("FILTER_STATE", Some(argument)) => Self::state(argument)
+                .ok_or_else(|| wrong("expected NAME, NAME:PLAIN, NAME:TYPED or NAME:FIELD:name")),
+            ("REQ" | "REQ_WITHOUT_QUERY" | "RESP" | "TRAILER", None) => {
                 Err(wrong("a header name in parentheses is missing"))
             }
-            _ => PLAIN
-                .iter()
-                .find(|(known, _)| *known == name)
-                .map(|(_, plain)| Self::Plain(*plain))
+            ("QUERY_PARAM" | "ENVIRONMENT" | "DYNAMIC_METADATA" | "FILTER_STATE", _) => {
+                Err(wrong("a name in parentheses is missing"))
+            }
+            _ => Plain::named(name)
+                .map(Self::Plain)
                 .ok_or_else(|| FormatError::Unknown { at, operator: name.to_owned() }),
         }
     }
+
+    fn state(argument: &str) -> Option<Self> {
+        let mut parts = argument.splitn(3, ':');
+        let name = parts.next().filter(|name| !name.is_empty())?.to_owned();
+        let form = match (parts.next(), parts.next()) {
+            (None | Some("TYPED"), None) => StateForm::Typed,
+            (Some("PLAIN"), None) => StateForm::Plain,
+            (Some("FIELD"), Some(field)) => StateForm::Field(field.to_owned()),
+            _ => return None,
+        };
+        Some(Self::State { name, form })
+    }
+}
+
+/// The value at a path of dynamic metadata, of the stream or else of its connection.
+fn metadata<'a>(
+    record: &LogRecord<'a>,
+    namespace: &str,
+    path: &[String],
+) -> Option<Cow<'a, Value>> {
+    let mut known = record.annotations.into_iter().flatten();
+    if path.is_empty() {
+        let all = known.find_map(|all| all.namespace(namespace))?;
+        return Some(Cow::Owned(Value::Object(all.clone())));
+    }
+    known.find_map(|all| all.find(namespace, path)).map(Cow::Borrowed)
 }
 
 /// `A?B`: the second is taken when the first is absent.
@@ -195,6 +213,12 @@ fn header<'a>(headers: Option<&'a HeaderMap>, name: &HeaderName) -> Option<&'a [
     headers?.get(name).map(http::HeaderValue::as_bytes)
 }
 
+fn query<'a>(path: Option<&'a str>, name: &str) -> Option<&'a str> {
+    let (_, query) = path?.split_once('?')?;
+    let mut pairs = query.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+    pairs.find(|(key, _)| *key == name).map(|(_, value)| value)
+}
+
 impl Field {
     fn parse(
         name: &str,
@@ -203,7 +227,7 @@ impl Field {
         Ok(match name.to_ascii_lowercase().as_str() {
             ":method" => Self::Method,
             ":path" => Self::Path,
-            ":authority" => Self::Authority,
+            ":authority" | "host" => Self::Authority,
             ":scheme" => Self::Scheme,
             "x-envoy-original-path" => Self::OriginalPath,
             other => Self::Header(header(other)?),
@@ -220,120 +244,4 @@ impl Field {
             Self::Header(name) => header(record.request_headers, name),
         }
     }
-}
-
-impl Plain {
-    fn write(self, record: &LogRecord<'_>, out: &mut Output<'_>) {
-        let text = |text: Option<&str>| text.filter(|text| !text.is_empty()).map(str::to_owned);
-        match self {
-            Self::ResponseCode => out.number(Some(record.status.into())),
-            Self::BytesReceived => out.number(Some(record.bytes_received)),
-            Self::BytesSent => out.number(Some(record.bytes_sent)),
-            Self::Duration => out.number(Some(millis(record.duration))),
-            Self::ResponseDuration => out.number(record.until_response.map(millis)),
-            Self::UpstreamAttempts => out.number(Some(record.attempts.into())),
-            Self::ConnectionId => out.number(Some(record.connection_id)),
-            Self::DownstreamLocalPort => out.number(Some(record.downstream_local.port().into())),
-            Self::DownstreamRemotePort => out.number(Some(record.downstream_remote.port().into())),
-            Self::ResponseFlags => out.display(&record.flags),
-            Self::DownstreamLocal => out.display(&record.downstream_local),
-            Self::DownstreamLocalIp => out.display(&record.downstream_local.ip()),
-            Self::DownstreamRemote => out.display(&record.downstream_remote),
-            Self::DownstreamRemoteIp => out.display(&record.downstream_remote.ip()),
-            Self::DownstreamDirectRemote => out.display(&record.downstream_direct_remote),
-            Self::DownstreamDirectRemoteIp => out.display(&record.downstream_direct_remote.ip()),
-            Self::UpstreamHost => out.address(record.upstream_host),
-            Self::UpstreamLocal => out.address(record.upstream_local),
-            Self::Protocol => out.bytes(record.protocol.map(str::as_bytes)),
-            Self::ResponseCodeDetails => out.words(text(Some(record.details))),
-            Self::ConnectionTerminationDetails => out.words(text(record.termination_details)),
-            Self::UpstreamTransportFailure => out.words(text(record.transport_failure)),
-            Self::UpstreamCluster => out.bytes(record.upstream_cluster.map(str::as_bytes)),
-            Self::RequestedServerName => out.bytes(record.server_name.map(str::as_bytes)),
-            Self::RouteName => out.bytes(record.route_name.map(str::as_bytes)),
-            Self::DownstreamPeerUriSan => out.list(record.peer_uri_sans),
-            Self::DownstreamLocalUriSan => out.list(record.local_uri_sans),
-            Self::DownstreamPeerSubject => out.bytes(record.peer_subject.map(str::as_bytes)),
-            Self::Hostname => out.bytes(Some(hostname().as_bytes())),
-        }
-    }
-}
-
-fn millis(duration: std::time::Duration) -> u64 {
-    duration.as_millis().try_into().unwrap_or(u64::MAX)
-}
-
-fn hostname() -> &'static str {
-    static NAME: std::sync::OnceLock<String> = std::sync::OnceLock::new();
-    NAME.get_or_init(|| {
-        let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-        name.trim().to_owned()
-    })
-}
-
-/// Where a value is written, as text or as a JSON value.
-pub(super) struct Output<'a> {
-    out: &'a mut Vec<u8>,
-    json: bool,
-    max: Option<usize>,
-}
-
-impl<'a> Output<'a> {
-    pub(super) fn text(out: &'a mut Vec<u8>) -> Self {
-        Self { out, json: false, max: None }
-    }
-
-    pub(super) fn json(out: &'a mut Vec<u8>) -> Self {
-        Self { out, json: true, max: None }
-    }
-
-    fn bytes(&mut self, value: Option<&[u8]>) {
-        let value = value.map(|value| &value[..value.len().min(self.max.unwrap_or(usize::MAX))]);
-        match (value, self.json) {
-            (Some(value), false) => self.out.extend_from_slice(value),
-            (None, false) => self.out.push(b'-'),
-            (Some(value), true) => write_json_string(&String::from_utf8_lossy(value), self.out),
-            (None, true) => self.out.extend_from_slice(b"null"),
-        }
-    }
-
-    /// As Envoy does in details and reasons, spaces become underscores in text.
-    fn words(&mut self, value: Option<String>) {
-        let value = value.map(|value| if self.json { value } else { value.replace(' ', "_") });
-        self.bytes(value.as_ref().map(String::as_bytes));
-    }
-
-    fn number(&mut self, value: Option<u64>) {
-        match value {
-            // Writing to a vector can't fail.
-            Some(value) => drop(write!(self.out, "{value}")),
-            None => self.bytes(None),
-        }
-    }
-
-    fn display(&mut self, value: &dyn Display) {
-        if self.json || self.max.is_some() {
-            self.bytes(Some(value.to_string().as_bytes()));
-        } else {
-            drop(write!(self.out, "{value}"));
-        }
-    }
-
-    fn address(&mut self, value: Option<SocketAddr>) {
-        match value {
-            Some(value) => self.display(&value),
-            None => self.bytes(None),
-        }
-    }
-
-    fn list(&mut self, values: &[String]) {
-        let joined = (!values.is_empty()).then(|| values.join(","));
-        self.bytes(joined.as_ref().map(String::as_bytes));
-    }
-}
-
-/// Writes a JSON string with its quotes.
-pub(super) fn write_json_string(text: &str, out: &mut Vec<u8>) {
-    // Writing a string to a vector can't fail.
-    drop(serde_json::to_writer(out, text));
 }

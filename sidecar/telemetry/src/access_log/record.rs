@@ -5,15 +5,17 @@ use std::time::{Duration, SystemTime};
 
 use http::HeaderMap;
 
-use crate::ResponseFlags;
+use crate::{Annotations, ResponseFlags};
 
 /// What is known about an HTTP stream or a TCP connection when it is over.
 #[derive(Clone, Copy, Debug)]
 pub struct LogRecord<'a> {
     /// `%START_TIME%`
     pub started_at: SystemTime,
-    /// `%DURATION%`
-    pub duration: Duration,
+    /// `%DURATION%`; `None`: it is not over.
+    pub duration: Option<Duration>,
+    /// Until the request had been received whole.
+    pub until_request_end: Option<Duration>,
     /// Until the first byte of the upstream's response.
     pub until_response: Option<Duration>,
     /// `%PROTOCOL%`, for HTTP.
@@ -66,6 +68,14 @@ pub struct LogRecord<'a> {
     pub route_name: Option<&'a str>,
     /// `%DOWNSTREAM_PEER_URI_SAN%`
     pub peer_uri_sans: &'a [String],
+    /// `%DOWNSTREAM_PEER_DNS_SAN%`
+    pub peer_dns_sans: &'a [String],
+    /// `%DOWNSTREAM_PEER_FINGERPRINT_256%`
+    pub peer_digest: Option<&'a str>,
+    /// `%DOWNSTREAM_TLS_VERSION%`
+    pub tls_version: Option<&'a str>,
+    /// `%DOWNSTREAM_TLS_CIPHER%`
+    pub tls_cipher: Option<&'a str>,
     /// `%DOWNSTREAM_PEER_SUBJECT%`
     pub peer_subject: Option<&'a str>,
     /// `%DOWNSTREAM_LOCAL_URI_SAN%`
@@ -74,4 +84,54 @@ pub struct LogRecord<'a> {
     pub attempts: u32,
     /// `%CONNECTION_ID%`
     pub connection_id: u64,
+    /// What filters said about the stream, and about its connection.
+    pub annotations: [Option<&'a Annotations>; 2],
+}
+
+impl LogRecord<'_> {
+    /// A record of something that began at `started_at` on a connection from `remote` to `local`;
+    /// nothing else is known of it.
+    #[must_use]
+    pub fn new(started_at: SystemTime, remote: SocketAddr, local: SocketAddr) -> Self {
+        Self {
+            started_at,
+            duration: None,
+            until_request_end: None,
+            until_response: None,
+            protocol: None,
+            method: None,
+            scheme: None,
+            authority: None,
+            path: None,
+            original_path: None,
+            request_headers: None,
+            response_headers: None,
+            response_trailers: None,
+            status: 0,
+            flags: ResponseFlags::NONE,
+            details: "",
+            termination_details: None,
+            transport_failure: None,
+            bytes_received: 0,
+            bytes_sent: 0,
+            upstream_host: None,
+            upstream_cluster: None,
+            upstream_local: None,
+            downstream_local: local,
+            downstream_remote: remote,
+            downstream_direct_remote: remote,
+            server_name: None,
+            route_name: None,
+            peer_uri_sans: &[],
+            peer_dns_sans: &[],
+            peer_digest: None,
+            tls_version: None,
+            tls_cipher: None,
+            peer_subject: None,
+            local_uri_sans: &[],
+            attempts: 0,
+            connection_id: 0,
+            annotations: [None, None],
+        }
+    }
 }

@@ -3,7 +3,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use http::{HeaderMap, HeaderValue};
 
 use super::*;
-use crate::{ResponseFlag, ResponseFlags};
+use crate::{Annotations, ResponseFlag, ResponseFlags};
 
 fn record<'a>(request: &'a HeaderMap, response: &'a HeaderMap) -> LogRecord<'a> {
     let address = |text: &str| text.parse().expect("an address");
@@ -11,7 +11,7 @@ fn record<'a>(request: &'a HeaderMap, response: &'a HeaderMap) -> LogRecord<'a> 
     flags.set(ResponseFlag::UpstreamConnectionFailure);
     LogRecord {
         started_at: UNIX_EPOCH + Duration::from_millis(1_700_000_000_123),
-        duration: Duration::from_millis(7),
+        duration: Some(Duration::from_millis(7)),
         until_response: None,
         protocol: Some("HTTP/1.1"),
         method: Some("GET"),
@@ -42,6 +42,7 @@ fn record<'a>(request: &'a HeaderMap, response: &'a HeaderMap) -> LogRecord<'a> 
         local_uri_sans: &[],
         attempts: 2,
         connection_id: 4,
+        ..LogRecord::new(UNIX_EPOCH, address("[::1]:5"), address("10.0.0.1:80"))
     }
 }
 
@@ -134,4 +135,28 @@ fn lines_reach_the_file_and_filters_hold_them_back() {
     log(LogFilter::NotHealthCheck).log(&record);
     flush_logs();
     assert_eq!(std::fs::read_to_string(&path).expect("the file"), "503\n");
+}
+
+#[test]
+fn annotations_are_printed_by_path() {
+    let (request, response) = (request(), HeaderMap::new());
+    let mut annotations = Annotations::default();
+    annotations.set("jwt", "payload", serde_json::json!({ "sub": "ann", "n": 5 }));
+    annotations.set_state("peer", serde_json::json!({ "name": "shop" }));
+    annotations.set_state("key", "text");
+    let record =
+        LogRecord { annotations: [Some(&annotations), None], ..record(&request, &response) };
+    let print = |format: &str| {
+        let mut line = Vec::new();
+        TextFormat::parse(format).expect("a format").write(&record, &mut line);
+        String::from_utf8(line).expect("UTF-8")
+    };
+    assert_eq!(
+        print("%DYNAMIC_METADATA(jwt:payload:sub):2% %DYNAMIC_METADATA(jwt:payload:n)%"),
+        "an 5"
+    );
+    assert_eq!(print("%DYNAMIC_METADATA(jwt)%"), r#"{"payload":{"n":5,"sub":"ann"}}"#);
+    assert_eq!(print("%DYNAMIC_METADATA(jwt:no)% %FILTER_STATE(no)%"), "- -");
+    assert_eq!(print("%FILTER_STATE(key)% %FILTER_STATE(key:PLAIN)%"), "\"text\" text");
+    assert_eq!(print("%FILTER_STATE(peer:FIELD:name)%"), "shop");
 }

@@ -4,15 +4,14 @@ use std::sync::Arc;
 
 use http::HeaderValue;
 use weft_filter_api::RouteFilterConfig;
-use weft_xds_proto::pb::envoy::config::core::v3::Node;
 use weft_xds_proto::pb::envoy::extensions::filters::http::cors::v3::{Cors as PbCors, CorsPolicy};
 use weft_xds_proto::pb::google::protobuf::Any;
 
 use super::{Cors, Policy};
-use crate::HttpFilterKind;
 use crate::config::{FieldError, Within, decode, header_value, runtime_fraction, string_matcher};
+use crate::{FilterCx, HttpFilterKind};
 
-pub(crate) fn compile(config: &Any, _: &Node) -> Result<HttpFilterKind, FieldError> {
+pub(crate) fn compile(config: &Any, _: &mut FilterCx<'_>) -> Result<HttpFilterKind, FieldError> {
     let PbCors {} = decode(config)?;
     Ok(HttpFilterKind::Filter(Arc::new(Cors)))
 }

@@ -6,7 +6,6 @@ use bytes::Bytes;
 use http::HeaderValue;
 use weft_filter_api::RouteFilterConfig;
 use weft_route::Fraction;
-use weft_xds_proto::pb::envoy::config::core::v3::Node;
 use weft_xds_proto::pb::envoy::extensions::filters::common::fault::v3::{
     FaultDelay, fault_delay::FaultDelaySecifier,
 };
@@ -17,10 +16,10 @@ use weft_xds_proto::pb::envoy::r#type::v3::FractionalPercent;
 use weft_xds_proto::pb::google::protobuf::Any;
 
 use super::{Abort, Fault};
-use crate::HttpFilterKind;
 use crate::config::{FieldError, Within, decode, duration, fraction, header_matcher, status};
+use crate::{FilterCx, HttpFilterKind};
 
-pub(crate) fn compile(config: &Any, _: &Node) -> Result<HttpFilterKind, FieldError> {
+pub(crate) fn compile(config: &Any, _: &mut FilterCx<'_>) -> Result<HttpFilterKind, FieldError> {
     // Empty ones run too: the routes may have a fault of their own.
     Ok(HttpFilterKind::Filter(Arc::new(fault(config)?)))
 }

@@ -23,7 +23,7 @@ fn an_abort_replies_with_its_status() {
     let Flow::Reply(reply) = filter.request(&mut cx, &mut head, Some(&route)) else {
         panic!("it is aborted")
     };
-    assert_eq!((reply.status.as_u16(), reply.details), (418, "fault_filter_abort"));
+    assert_eq!((reply.status.as_u16(), &*reply.details), (418, "fault_filter_abort"));
     assert_eq!(reply.body, "fault filter abort");
 }
 

@@ -3,21 +3,19 @@
 use std::sync::Arc;
 
 use weft_filter_api::RouteFilterConfig;
-use weft_model::HeaderTemplate;
 use weft_xds_proto::pb::envoy::config::common::mutation_rules::v3::{
     HeaderMutation as PbMutation, header_mutation::Action,
 };
-use weft_xds_proto::pb::envoy::config::core::v3::{HeaderValueOption, Node};
 use weft_xds_proto::pb::envoy::extensions::filters::http::header_mutation::v3::{
     HeaderMutation as PbFilter, HeaderMutationPerRoute, Mutations as PbMutations,
 };
 use weft_xds_proto::pb::google::protobuf::Any;
 
 use super::{HeaderMutation, Mutation, Mutations};
-use crate::HttpFilterKind;
 use crate::config::{FieldError, Within, decode, header_name, header_set, string_matcher};
+use crate::{FilterCx, HttpFilterKind};
 
-pub(crate) fn compile(config: &Any, _: &Node) -> Result<HttpFilterKind, FieldError> {
+pub(crate) fn compile(config: &Any, _: &mut FilterCx<'_>) -> Result<HttpFilterKind, FieldError> {
     let filter: PbFilter = decode(config)?;
     Ok(HttpFilterKind::Filter(Arc::new(HeaderMutation {
         own: mutations(filter.mutations.as_ref()).within("mutations")?,
@@ -61,19 +59,6 @@ fn mutation(mutation: &PbMutation) -> Result<Mutation, FieldError> {
             let matcher = matcher.and_then(|m| string_matcher(m).within("key_matcher"));
             Ok(Mutation::RemoveMatching(matcher.within("remove_on_match")?))
         }
-        Some(Action::Append(option)) => append(option).within("append"),
-    }
-}
-
-fn append(option: &HeaderValueOption) -> Result<Mutation, FieldError> {
-    let set = header_set(option)?;
-    match set.value {
-        HeaderTemplate::Fixed(value) => {
-            Ok(Mutation::Set { name: set.name, value, action: set.action })
-        }
-        HeaderTemplate::Parts(_) => Err(FieldError::at(
-            "header.value",
-            "operators are not supported in this filter yet; use request_headers_to_add of the route",
-        )),
+        Some(Action::Append(option)) => Ok(Mutation::Set(header_set(option).within("append")?)),
     }
 }

@@ -11,8 +11,8 @@ use weft_xds_proto::pb::google::protobuf::{Any, Struct, Value, value::Kind};
 use weft_xds_proto::{Message, TypedStruct};
 
 use super::PeerMetadata;
-use crate::HttpFilterKind;
 use crate::config::{FieldError, header_value};
+use crate::{FilterCx, HttpFilterKind};
 
 /// What a workload tells of itself.
 const KEYS: [&str; 5] = ["NAME", "NAMESPACE", "WORKLOAD_NAME", "CLUSTER_ID", "OWNER"];
@@ -20,7 +20,8 @@ const KEYS: [&str; 5] = ["NAME", "NAMESPACE", "WORKLOAD_NAME", "CLUSTER_ID", "OW
 const LABELS: [&str; 4] =
     ["service.istio.io/canonical-name", "service.istio.io/canonical-revision", "app", "version"];
 
-pub(crate) fn compile(config: &Any, node: &Node) -> Result<HttpFilterKind, FieldError> {
+pub(crate) fn compile(config: &Any, cx: &mut FilterCx<'_>) -> Result<HttpFilterKind, FieldError> {
+    let node = cx.node;
     let fields = TypedStruct::open(config)?.value;
     let with_headers = |field: &str| {
         let methods = fields.get(field).and_then(Json::as_array);

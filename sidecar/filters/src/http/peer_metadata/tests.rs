@@ -6,7 +6,7 @@ use weft_xds_proto::pb::envoy::config::core::v3::Node;
 
 use super::*;
 use crate::HttpFilterKind;
-use crate::testing::stream;
+use crate::testing::{Fixture, stream};
 
 fn filter(fields: &serde_json::Value) -> std::sync::Arc<dyn HttpFilter> {
     let fields = fields.as_object().expect("it is an object");
@@ -15,7 +15,8 @@ fn filter(fields: &serde_json::Value) -> std::sync::Arc<dyn HttpFilter> {
         "{ id: me, metadata: { NAME: pod-1, LABELS: { app: a, other: b } } }",
     )
     .expect("it is a node");
-    match config::compile(&any, &node) {
+    let fixture = Fixture { node, ..Fixture::default() };
+    match config::compile(&any, &mut fixture.cx()) {
         Ok(HttpFilterKind::Filter(filter)) => filter,
         other => panic!("not a filter: {other:?}"),
     }

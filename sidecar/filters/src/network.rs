@@ -1,0 +1,3 @@
+//! The network filters.
+
+pub(crate) mod rbac;
