@@ -79,6 +79,11 @@ impl Inbox {
         }
     }
 
+    /// Whether all that has come was consumed.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.start == self.end
+    }
+
     /// Takes bytes off the front.
     pub(crate) fn consume(&mut self, count: usize) {
         self.start += count;

@@ -60,6 +60,13 @@ impl<IO> TlsStream<IO> {
         self.session.outgoing.update_requested = true;
     }
 
+    /// Whether a read may give something without one from the transport: data, the end, or an
+    /// error.
+    pub fn holds_input(&self) -> bool {
+        let session = &*self.session;
+        session.failed.is_some() || session.incoming.holds_input()
+    }
+
     /// The transport below.
     pub fn get_ref(&self) -> &IO {
         &self.io

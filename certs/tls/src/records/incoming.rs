@@ -76,6 +76,11 @@ impl Incoming {
         }
     }
 
+    /// Whether anything was received that was not handed out, or the peer has ended its side.
+    pub(crate) fn holds_input(&self) -> bool {
+        self.closed || !self.inbox.is_empty()
+    }
+
     /// Hands out as much as is there and fits. An error is final.
     pub(crate) fn next(&mut self, out: &mut ReadBuf<'_>) -> Result<Next, Error> {
         self.hand_out_opened(out);
