@@ -1,10 +1,8 @@
 //! What can go wrong on a connection.
 
-use std::error::Error as StdError;
 use std::io;
 use std::sync::Arc;
 
-use hyper::client::conn::TrySendError;
 use thiserror::Error;
 
 /// Why a message could not be received or sent.
@@ -60,47 +58,6 @@ impl From<h2::Error> for CodecError {
     }
 }
 
-impl From<hyper::Error> for CodecError {
-    fn from(error: hyper::Error) -> Self {
-        if error.is_user() && !error.is_canceled() {
-            return Self::Body;
-        }
-        if let Some(alert) = find::<rustls::Error>(&error) {
-            let alert = io::Error::new(io::ErrorKind::InvalidData, alert.clone());
-            return Self::Io(Arc::new(alert));
-        }
-        if error.is_parse() {
-            return Self::Malformed(error.to_string().into());
-        }
-        match find::<io::Error>(&error) {
-            // Bytes that are no body.
-            Some(cause) if is_malformed(cause) => Self::Malformed(cause.to_string().into()),
-            Some(cause) => io::Error::from(cause.kind()).into(),
-            None => Self::Closed,
-        }
-    }
-}
-
-fn is_malformed(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData)
-}
-
-/// Looks for a cause; hyper gives its own by type only.
-fn find<'a, E: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Option<&'a E> {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        if let Some(found) = error.downcast_ref::<E>() {
-            return Some(found);
-        }
-        let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-        next = match inner {
-            Some(inner) => Some(inner),
-            None => error.source(),
-        };
-    }
-    None
-}
-
 /// A request that got no response.
 #[derive(Debug, Error)]
 #[error("{error}")]
@@ -109,11 +66,4 @@ pub struct SendFailed<T> {
     pub error: CodecError,
     /// The request, when nothing of it was sent: it may go over another connection.
     pub unsent: Option<Box<T>>,
-}
-
-impl<T> From<TrySendError<T>> for SendFailed<T> {
-    fn from(mut failed: TrySendError<T>) -> Self {
-        let unsent = failed.take_message().map(Box::new);
-        Self { error: failed.into_error().into(), unsent }
-    }
 }

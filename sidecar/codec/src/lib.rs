@@ -6,12 +6,15 @@
 //! Nothing here knows of routes, clusters or workers; futures and bodies stay
 //! on the thread of their connection.
 
+pub mod http1;
 pub mod http2;
 
 mod error;
 mod incoming;
+mod transport;
 mod upgrade;
 
 pub use error::{CodecError, SendFailed};
 pub use incoming::Incoming;
+pub use transport::Transport;
 pub use upgrade::{Upgraded, Upgrading};

@@ -5,19 +5,31 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use hyper::upgrade::OnUpgrade;
-use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::oneshot;
 
 use crate::CodecError;
 
 /// The promise of a stream: kept when the response 101 has been sent or received.
 #[derive(Debug)]
-pub struct Upgrading(OnUpgrade);
+pub struct Upgrading(Promise);
 
-impl From<OnUpgrade> for Upgrading {
-    fn from(promise: OnUpgrade) -> Self {
-        Self(promise)
+#[derive(Debug)]
+enum Promise {
+    Sent(oneshot::Receiver<Upgraded>),
+    Kept(Option<Upgraded>),
+}
+
+impl Upgrading {
+    /// A stream that somebody will send.
+    pub(crate) fn promised(receiver: oneshot::Receiver<Upgraded>) -> Self {
+        Self(Promise::Sent(receiver))
+    }
+}
+
+impl From<Upgraded> for Upgrading {
+    fn from(stream: Upgraded) -> Self {
+        Self(Promise::Kept(Some(stream)))
     }
 }
 
@@ -25,8 +37,12 @@ impl Future for Upgrading {
     type Output = Result<Upgraded, CodecError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let stream = Pin::new(&mut self.0).poll(cx);
-        stream.map(|stream| Ok(Upgraded::new(TokioIo::new(stream?))))
+        match &mut self.0 {
+            Promise::Sent(receiver) => {
+                Pin::new(receiver).poll(cx).map(|stream| stream.map_err(|_| CodecError::Closed))
+            }
+            Promise::Kept(stream) => Poll::Ready(stream.take().ok_or(CodecError::Closed)),
+        }
     }
 }
 

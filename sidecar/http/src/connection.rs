@@ -1,31 +1,25 @@
 //! One downstream HTTP connection: its codec, its end, and what its streams share.
 
-mod codec;
+mod http1;
 mod http2;
 mod sniff;
 
 use std::cell::{Cell, RefCell};
-use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use futures_util::FutureExt;
-use http::Request;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
 use pin_project_lite::pin_project;
 use tokio::time::Instant;
-use weft_codec::{CodecError, Incoming};
+use weft_codec::CodecError;
 use weft_filter_api::ConnectionFacts;
 use weft_model::{HttpConnectionManager, RouteSource, Routes};
 use weft_net::{Deadline, Drain, DrainWatch, Established, Phase};
 
-use crate::manager;
 use crate::worker::WorkerCx;
-use codec::Speaks;
+use sniff::Speaks;
 
 /// What the streams of one connection share.
 #[derive(Debug)]
@@ -153,24 +147,16 @@ async fn serve_stream(
     drain: &mut DrainWatch,
 ) {
     let sniffed = Box::pin(sniff::speaks(connection, stream, drain)).await;
-    let Some((stream, speaks)) = sniffed else { return };
+    let Some((sniffed, speaks)) = sniffed else { return };
     let stats = &connection.manager.stats;
     let result = match speaks {
         Speaks::Http1 => {
             stats.cx_http1_total.inc();
-            let shared = Rc::clone(connection);
-            // hyper keeps one place for the request that is handled.
-            let service = service_fn(move |request| {
-                manager::handle(&shared, arrived(request)).map(Ok::<_, Infallible>)
-            });
-            let io = TokioIo::new(stream);
-            let codec = codec::http1(&connection.manager).serve_connection(io, service);
-            // A route may allow an upgrade that the connection manager does not know of.
-            Drive::new(codec.with_upgrades(), connection, drain).await
+            http1::http1(connection, sniffed, drain).await
         }
         Speaks::Http2 => {
             stats.cx_http2_total.inc();
-            Drive::new(http2::http2(connection, stream), connection, drain).await
+            Drive::new(http2::http2(connection, sniffed), connection, drain).await
         }
     };
     if let Err(error) = result {
@@ -179,13 +165,6 @@ async fn serve_stream(
         }
         tracing::debug!(%error, remote = %connection.facts.remote, "an HTTP connection failed");
     }
-}
-
-/// A request as hyper has read it.
-fn arrived(request: Request<hyper::body::Incoming>) -> Request<Incoming> {
-    let (mut head, body) = request.into_parts();
-    let body = Incoming::hyper(body, &mut head.extensions);
-    Request::from_parts(head, body)
 }
 
 /// A codec as the driver sees it.

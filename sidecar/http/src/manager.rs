@@ -11,6 +11,7 @@ use http::request::Parts as RequestHead;
 use http::response::Parts as ResponseHead;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
 use weft_codec::Incoming;
+use weft_codec::http1::Refusal;
 use weft_filter_api::{LocalReply, Protocol};
 use weft_model::{HeaderMutations, Route, RouteAction, Routes, ServerHeader, VirtualHost};
 use weft_route::{Outcome, RequestView};
@@ -105,6 +106,21 @@ async fn answer(mut stream: Box<Stream>) -> Response<ReplyBody> {
         AnswerBody::Upstream(body) => ReplyBody::upstream(body, stream),
     };
     Response::from_parts(answer.head, body)
+}
+
+/// Answers what is no request; the connection ends with the answer.
+pub(crate) fn refuse(connection: &Rc<HttpConnection>, refusal: Refusal) -> Response<ReplyBody> {
+    let mut stream = Stream::begin(connection, Request::new(Incoming::Empty));
+    if refusal != Refusal::Late {
+        connection.manager.stats.cx_protocol_error.inc();
+        stream.cx.flags.set(ResponseFlag::DownstreamProtocolError);
+    }
+    stream.cx.details = refusal.details();
+    let reply = LocalReply::text(refusal.status(), refusal.text(), refusal.details());
+    let (mut head, body) = reply::head_and_body(reply, false);
+    finish_head(&stream, &mut head, false);
+    stream.log_response(head.status.as_u16(), &head.headers);
+    Response::from_parts(head, ReplyBody::full(body, stream))
 }
 
 /// Chooses the route, runs the filters, does what the route says, runs the filters backwards.

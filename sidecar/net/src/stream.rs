@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 use nix::sys::socket::{MsgFlags, recv};
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
+use weft_codec::Transport;
 use weft_tls::ServerStream;
 
 /// A socket as it was accepted.
@@ -162,3 +163,24 @@ macro_rules! delegate {
 
 delegate!(RawStream { Tcp, Unix });
 delegate!(DownstreamStream { Tcp, Unix, Tls });
+
+impl RawStream {
+    fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Tcp(stream) => stream.poll_read_ready(cx),
+            Self::Unix(stream) => stream.poll_read_ready(cx),
+        }
+    }
+}
+
+impl Transport for DownstreamStream {
+    fn poll_read_ready(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Tcp(stream) => stream.poll_read_ready(cx),
+            Self::Unix(stream) => stream.poll_read_ready(cx),
+            // What was received already is announced by nobody.
+            Self::Tls(stream) if stream.holds_input() => Poll::Ready(Ok(())),
+            Self::Tls(stream) => stream.get_ref().poll_read_ready(cx),
+        }
+    }
+}

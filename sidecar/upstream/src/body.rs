@@ -88,19 +88,29 @@ impl Body for RequestBody {
     }
 }
 
+/// Where the body of a response comes from.
+#[derive(Debug)]
+pub(crate) enum Inner {
+    /// From the connection that the lease holds.
+    Http1,
+    /// From a stream of a shared connection.
+    Shared(Incoming),
+}
+
 /// The body of a response. When it has ended, its connection goes back to the pool and the
 /// request no longer counts as active; dropped earlier, it ends the exchange: an HTTP/1
 /// connection is closed, an HTTP/2 stream reset.
 #[derive(Debug)]
 pub struct UpstreamBody {
-    inner: Incoming,
+    inner: Inner,
     held: Option<(Lease, Exchange)>,
 }
 
 impl UpstreamBody {
-    pub(crate) fn new(inner: Incoming, lease: Lease, exchange: Exchange) -> Self {
+    /// `switching`: the connection leaves HTTP with this response.
+    pub(crate) fn new(inner: Inner, switching: bool, lease: Lease, exchange: Exchange) -> Self {
         let mut body = Self { inner, held: Some((lease, exchange)) };
-        if body.inner.is_end_stream() {
+        if !switching && body.is_end_stream() {
             body.finish();
         }
         body
@@ -108,13 +118,29 @@ impl UpstreamBody {
 
     /// The stream that the connection becomes after a response 101; given once.
     pub fn upgrade(&mut self) -> Option<Upgrading> {
-        self.inner.upgrade()
+        match &mut self.inner {
+            Inner::Http1 => self.held.as_mut()?.0.upgrade().map(Upgrading::from),
+            Inner::Shared(body) => body.upgrade(),
+        }
     }
 
     fn finish(&mut self) {
         if let Some((lease, exchange)) = self.held.take() {
             drop(exchange);
             lease.give_back();
+        }
+    }
+
+    fn poll_inner(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, CodecError>>> {
+        match &mut self.inner {
+            Inner::Http1 => match &mut self.held {
+                Some((lease, _)) => lease.poll_frame(cx),
+                None => Poll::Ready(None),
+            },
+            Inner::Shared(body) => Pin::new(body).poll_frame(cx),
         }
     }
 }
@@ -128,10 +154,10 @@ impl Body for UpstreamBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, CodecError>>> {
         let this = self.get_mut();
-        let frame = ready!(Pin::new(&mut this.inner).poll_frame(cx));
+        let frame = ready!(this.poll_inner(cx));
         match &frame {
             None => this.finish(),
-            Some(Ok(frame)) if frame.is_trailers() || this.inner.is_end_stream() => this.finish(),
+            Some(Ok(frame)) if frame.is_trailers() || this.is_end_stream() => this.finish(),
             Some(Ok(_)) => {}
             Some(Err(_)) => this.held = None,
         }
@@ -139,10 +165,17 @@ impl Body for UpstreamBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
+        match &self.inner {
+            Inner::Http1 => self.held.as_ref().is_none_or(|(lease, _)| lease.is_end_stream()),
+            Inner::Shared(body) => body.is_end_stream(),
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
+        match (&self.inner, &self.held) {
+            (Inner::Http1, Some((lease, _))) => lease.size_hint(),
+            (Inner::Http1, None) => SizeHint::with_exact(0),
+            (Inner::Shared(body), _) => body.size_hint(),
+        }
     }
 }

@@ -10,7 +10,7 @@ use weft_model::{CircuitBreakers, Thresholds};
 #[derive(Debug, Default)]
 pub(crate) struct Level {
     share: Cell<Thresholds>,
-    /// Shared with the connections, which hyper may move between threads in principle.
+    /// Shared with the connections.
     pub(crate) connections: Arc<AtomicU32>,
     pub(crate) pending: Cell<u32>,
     pub(crate) requests: Cell<u32>,

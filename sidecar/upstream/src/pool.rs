@@ -21,7 +21,7 @@ use crate::dial::Target;
 use crate::error::Limit;
 use crate::limits::{Level, add, sub};
 
-pub(crate) use lease::{ConnectionFacts, Lease, Reply};
+pub(crate) use lease::{ConnectionFacts, Lease, Reply, Sent};
 use lease::{Http1Connection, Http2Connection};
 
 /// Which protocol a pool's connections speak.
@@ -154,8 +154,8 @@ impl Pool {
 
     fn ready(self: &Rc<Self>) -> Option<Lease> {
         loop {
-            let Some(idle) = self.idle.borrow_mut().pop() else { break };
-            if idle.connection.is_ready() && !self.too_old(&idle.connection.facts, idle.since) {
+            let Some(mut idle) = self.idle.borrow_mut().pop() else { break };
+            if idle.connection.is_usable() && !self.too_old(&idle.connection.facts, idle.since) {
                 let mut lease = Lease::http1(self, idle.connection);
                 lease.stale = idle.since != self.cluster.worker.now();
                 return Some(lease);
@@ -227,30 +227,9 @@ impl Pool {
         }
     }
 
-    /// Takes a new HTTP/1 connection, which accepts a request before its task has run.
-    fn welcome(self: &Rc<Self>, connection: Http1Connection) {
-        match self.next_waiter() {
-            Some(waiter) => {
-                let _ = waiter.send(Ok(Lease::http1(self, connection)));
-            }
-            None => self.offer(connection),
-        }
-    }
-
-    /// Takes an HTTP/1 connection that is done with its last request.
+    /// Takes an HTTP/1 connection: a new one, or one that is done with its last request.
     fn offer(self: &Rc<Self>, connection: Http1Connection) {
-        if connection.is_closed() || self.worn_out(&connection.facts) {
-            return;
-        }
-        if !connection.is_ready() {
-            // The request's body is still being sent: rare enough for a task.
-            let pool = Rc::clone(self);
-            tokio::task::spawn_local(async move {
-                let mut connection = connection;
-                if connection.ready().await {
-                    pool.offer(connection);
-                }
-            });
+        if self.worn_out(&connection.facts) {
             return;
         }
         match self.next_waiter() {
@@ -317,8 +296,8 @@ impl Pool {
 
     /// Closes what was idle for too long or has ended; returns whether anything is left.
     pub(crate) fn sweep(&self, now: u32) -> bool {
-        self.idle.borrow_mut().retain(|idle| {
-            !idle.connection.is_closed() && !self.too_old(&idle.connection.facts, idle.since)
+        self.idle.borrow_mut().retain_mut(|idle| {
+            idle.connection.is_usable() && !self.too_old(&idle.connection.facts, idle.since)
         });
         let limit = self.cluster.settings().idle;
         self.shared.borrow_mut().retain(|connection| {

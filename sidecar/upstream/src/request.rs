@@ -11,7 +11,7 @@ use http_body::Body;
 /// HTTP/1.1: the target is path and query, the authority stands in `Host`.
 pub(crate) fn for_http1<B: Body>(request: &mut Request<B>) {
     *request.version_mut() = Version::HTTP_11;
-    // Who sends no body where one is usual says so (RFC 9110, 8.6); hyper does not.
+    // Who sends no body where one is usual says so (RFC 9110, 8.6).
     if request.body().is_end_stream()
         && matches!(*request.method(), Method::POST | Method::PUT | Method::PATCH)
     {

@@ -1,19 +1,20 @@
 //! One request over a pooled connection.
 
+use std::future::poll_fn;
 use std::net::SocketAddr;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 
-use http::{Method, Request, Response};
+use http::{Method, Request, Response, StatusCode};
 use pin_project_lite::pin_project;
-use weft_codec::{Incoming, SendFailed};
+use weft_codec::SendFailed;
 use weft_filter_api::Protocol;
 
-use crate::body::UpstreamBody;
+use crate::body::{Inner, UpstreamBody};
 use crate::cluster::{Picked, WorkerCluster};
 use crate::error::{SendError, UpstreamError, exchange_failed};
 use crate::exchange::Exchange;
-use crate::pool::{Checkout, Lease, Reply, Waiting};
+use crate::pool::{Checkout, Lease, Reply, Sent, Waiting};
 use crate::{RequestBody, request};
 
 /// A response's head, its body, and the connection that it came over.
@@ -74,8 +75,8 @@ impl WorkerCluster {
         };
         let spare = lease.stale.then(|| copy(&request)).flatten().map(Box::new);
         shape(&lease, &mut request);
-        let reply = lease.send(request);
-        State::First { reply, attempt: Some(Attempt { lease, exchange, spare }) }
+        let sent = lease.send(request);
+        State::First { sent, attempt: Some(Attempt { lease, exchange, spare }) }
     }
 
     /// Waits for a connection: for the place in the queue that it has, or, as a second try, for
@@ -98,7 +99,8 @@ impl WorkerCluster {
                 Err(error) => return Err(SendError::unsent(error, request)),
             };
             shape(&lease, &mut request);
-            let reply = lease.send(request).await;
+            let mut sent = pin!(lease.send(request));
+            let reply = poll_fn(|cx| sent.as_mut().poll(&mut lease, cx)).await;
             let attempt = Attempt { lease, exchange, spare: None };
             match reply {
                 Ok(response) => return Ok(self.answered(response, attempt)),
@@ -117,12 +119,13 @@ impl WorkerCluster {
         }
     }
 
-    fn answered(&self, response: Response<Incoming>, attempt: Attempt) -> UpstreamResponse {
+    fn answered(&self, response: Response<Inner>, attempt: Attempt) -> UpstreamResponse {
         let Attempt { lease, exchange, spare: _ } = attempt;
         self.cx.stats().count_status(response.status().as_u16());
         let (facts, protocol) = lease.facts();
         let (local, remote, reused) = (facts.local, facts.remote, lease.reused);
-        let response = response.map(|body| UpstreamBody::new(body, lease, exchange));
+        let switching = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+        let response = response.map(|body| UpstreamBody::new(body, switching, lease, exchange));
         UpstreamResponse { response, local, remote, protocol, reused }
     }
 
@@ -177,7 +180,7 @@ pin_project! {
     #[project = StateProjection]
     enum State<'a, F> {
         Refused { error: Option<SendError> },
-        First { #[pin] reply: F, attempt: Option<Attempt> },
+        First { #[pin] sent: Sent<F>, attempt: Option<Attempt> },
         Later { future: Pin<Box<dyn Future<Output = Outcome> + 'a>> },
     }
 }
@@ -200,8 +203,9 @@ impl<F: Future<Output = Reply>> Future for Sending<'_, F> {
                     return Poll::Ready(Err(error.take().expect(DONE)));
                 }
                 StateProjection::Later { future } => return future.as_mut().poll(cx),
-                StateProjection::First { reply, attempt } => {
-                    let reply = ready!(reply.poll(cx));
+                StateProjection::First { sent, attempt } => {
+                    let lease = &mut attempt.as_mut().expect(DONE).lease;
+                    let reply = ready!(sent.poll(lease, cx));
                     let attempt = attempt.take().expect(DONE);
                     match reply {
                         Ok(response) => {

@@ -9,18 +9,19 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
+use weft_codec::Transport;
 use weft_model::ClusterHandle;
 use weft_tls::ClientStream;
 
 /// A connection to an endpoint; counted among the cluster's connections while it lives.
 #[derive(Debug)]
 pub struct UpstreamStream {
-    transport: Transport,
+    transport: Channel,
     counted: CountedConnection,
 }
 
 #[derive(Debug)]
-enum Transport {
+enum Channel {
     Raw(Socket),
     Tls(Box<ClientStream<Socket>>),
 }
@@ -34,19 +35,19 @@ pub(crate) enum Socket {
 
 impl UpstreamStream {
     pub(crate) fn raw(socket: Socket, counted: CountedConnection) -> Self {
-        Self { transport: Transport::Raw(socket), counted }
+        Self { transport: Channel::Raw(socket), counted }
     }
 
     pub(crate) fn tls(stream: ClientStream<Socket>, counted: CountedConnection) -> Self {
-        Self { transport: Transport::Tls(Box::new(stream)), counted }
+        Self { transport: Channel::Tls(Box::new(stream)), counted }
     }
 
     /// The TCP socket, where nothing stands between it and the bytes: it can be spliced.
     #[must_use]
     pub fn tcp(&self) -> Option<&TcpStream> {
         match &self.transport {
-            Transport::Raw(Socket::Tcp(stream)) => Some(stream),
-            Transport::Raw(Socket::Unix(_)) | Transport::Tls(_) => None,
+            Channel::Raw(Socket::Tcp(stream)) => Some(stream),
+            Channel::Raw(Socket::Unix(_)) | Channel::Tls(_) => None,
         }
     }
 
@@ -71,22 +72,22 @@ impl UpstreamStream {
     /// Whether the connection is encrypted.
     #[must_use]
     pub fn is_tls(&self) -> bool {
-        matches!(self.transport, Transport::Tls(_))
+        matches!(self.transport, Channel::Tls(_))
     }
 
     /// The application protocol that TLS agreed on.
     #[must_use]
     pub fn alpn(&self) -> Option<&[u8]> {
         match &self.transport {
-            Transport::Raw(_) => None,
-            Transport::Tls(stream) => stream.handshake().alpn.as_deref(),
+            Channel::Raw(_) => None,
+            Channel::Tls(stream) => stream.handshake().alpn.as_deref(),
         }
     }
 
     fn socket(&self) -> &Socket {
         match &self.transport {
-            Transport::Raw(socket) => socket,
-            Transport::Tls(stream) => stream.get_ref(),
+            Channel::Raw(socket) => socket,
+            Channel::Tls(stream) => stream.get_ref(),
         }
     }
 }
@@ -100,8 +101,8 @@ impl AsyncRead for UpstreamStream {
         let this = self.get_mut();
         let before = buf.filled().len();
         ready!(match &mut this.transport {
-            Transport::Raw(socket) => Pin::new(socket).poll_read(cx, buf),
-            Transport::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+            Channel::Raw(socket) => Pin::new(socket).poll_read(cx, buf),
+            Channel::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
         })?;
         this.counted.received(buf.filled().len() - before);
         Poll::Ready(Ok(()))
@@ -116,8 +117,8 @@ impl AsyncWrite for UpstreamStream {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let written = ready!(match &mut this.transport {
-            Transport::Raw(socket) => Pin::new(socket).poll_write(cx, buf),
-            Transport::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
+            Channel::Raw(socket) => Pin::new(socket).poll_write(cx, buf),
+            Channel::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
         })?;
         this.counted.sent(written);
         Poll::Ready(Ok(written))
@@ -130,8 +131,8 @@ impl AsyncWrite for UpstreamStream {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let written = ready!(match &mut this.transport {
-            Transport::Raw(socket) => Pin::new(socket).poll_write_vectored(cx, bufs),
-            Transport::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Channel::Raw(socket) => Pin::new(socket).poll_write_vectored(cx, bufs),
+            Channel::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
         })?;
         this.counted.sent(written);
         Poll::Ready(Ok(written))
@@ -139,22 +140,37 @@ impl AsyncWrite for UpstreamStream {
 
     fn is_write_vectored(&self) -> bool {
         match &self.transport {
-            Transport::Raw(socket) => socket.is_write_vectored(),
-            Transport::Tls(stream) => stream.is_write_vectored(),
+            Channel::Raw(socket) => socket.is_write_vectored(),
+            Channel::Tls(stream) => stream.is_write_vectored(),
         }
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.get_mut().transport {
-            Transport::Raw(socket) => Pin::new(socket).poll_flush(cx),
-            Transport::Tls(stream) => Pin::new(stream).poll_flush(cx),
+            Channel::Raw(socket) => Pin::new(socket).poll_flush(cx),
+            Channel::Tls(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.get_mut().transport {
-            Transport::Raw(socket) => Pin::new(socket).poll_shutdown(cx),
-            Transport::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+            Channel::Raw(socket) => Pin::new(socket).poll_shutdown(cx),
+            Channel::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}
+
+impl Transport for UpstreamStream {
+    fn poll_read_ready(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // What was received already is announced by nobody.
+        if let Channel::Tls(stream) = &self.transport
+            && stream.holds_input()
+        {
+            return Poll::Ready(Ok(()));
+        }
+        match self.socket() {
+            Socket::Tcp(stream) => stream.poll_read_ready(cx),
+            Socket::Unix(stream) => stream.poll_read_ready(cx),
         }
     }
 }

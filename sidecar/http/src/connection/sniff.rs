@@ -1,22 +1,30 @@
 //! Which HTTP a connection speaks.
 
+use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use weft_codec::Transport;
 use weft_model::Codec;
 use weft_net::{DownstreamStream, DrainWatch, Phase};
 
 use super::HttpConnection;
-use super::codec::Speaks;
 
 /// What an HTTP/2 connection begins with (RFC 9113, 3.4).
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// How much is read before it is known what the connection speaks, bytes.
 const FIRST_READ: usize = 4096;
+
+/// What a connection speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Speaks {
+    Http1,
+    Http2,
+}
 
 /// A stream of which some bytes have been read already.
 #[derive(Debug)]
@@ -29,6 +37,11 @@ pub(crate) struct Sniffed {
 impl Sniffed {
     fn untouched(stream: DownstreamStream) -> Self {
         Self { stream, seen: Box::default(), at: 0 }
+    }
+
+    /// The stream, and what was read of it.
+    pub(super) fn into_parts(self) -> (DownstreamStream, Box<[u8]>) {
+        (self.stream, self.seen)
     }
 }
 
@@ -75,6 +88,8 @@ fn known(connection: &HttpConnection) -> Option<Speaks> {
 
 /// Reads until the bytes differ from the preface or all of it is there.
 async fn sniff(mut stream: DownstreamStream) -> io::Result<(Sniffed, Speaks)> {
+    // A client that says nothing yet needs no buffer.
+    poll_fn(|cx| stream.poll_read_ready(cx)).await?;
     // Room for a usual first request: what the codec gets in one piece it reads into one buffer.
     let mut seen = Vec::with_capacity(FIRST_READ);
     loop {

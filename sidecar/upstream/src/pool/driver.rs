@@ -1,4 +1,4 @@
-//! One task for each connection: connects, shakes hands, and drives the protocol until it ends.
+//! One task for each attempt: connects, shakes hands, and drives HTTP/2 until it ends.
 
 use std::borrow::Cow;
 use std::future::poll_fn;
@@ -6,10 +6,9 @@ use std::pin::Pin;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
 use tokio::time::{Instant, Sleep, sleep_until};
 use weft_codec::CodecError;
+use weft_codec::http1::{self, Spelling};
 use weft_codec::http2::{Client, ClientConnection, Pings};
 use weft_model::Cluster;
 
@@ -20,50 +19,38 @@ use crate::limits::{add, sub};
 use crate::stream::{CountedConnection, UpstreamStream};
 use crate::{RequestBody, UpstreamError};
 
-type Io = TokioIo<UpstreamStream>;
+type Http1Client = http1::ClientConnection<UpstreamStream, RequestBody>;
 type Http2Driver = ClientConnection<UpstreamStream, Pin<Box<Sleep>>>;
 
-#[expect(clippy::large_enum_variant, reason = "it is taken apart as soon as it is there")]
 enum Established {
-    Http1(http1::SendRequest<RequestBody>, http1::Connection<Io, RequestBody>),
-    Http2(Client, Http2Driver),
+    Http1(Box<Http1Client>),
+    Http2(Client, Box<Http2Driver>),
 }
 
-/// Starts an attempt. The task ends with its connection, which ends when the pool lets go of it.
+/// Starts an attempt. The task ends when the connection is there, or with it if it is shared.
 pub(super) fn start(pool: &Rc<Pool>) {
     add(&pool.open);
     add(&pool.connecting);
     let level = pool.level();
     let counted = CountedConnection::new(&pool.cluster.handle, &level.connections);
-    let open = Open { pool: Rc::clone(pool), connecting: true };
-    tokio::task::spawn_local(drive(open, counted));
+    let open = Open { pool: Rc::downgrade(pool), connecting: true };
+    tokio::task::spawn_local(run(Rc::clone(pool), open, counted));
 }
 
-async fn drive(open: Open, counted: CountedConnection) {
-    let pool = Rc::clone(&open.pool);
-    run(open, counted).await;
-    // Those who still wait need another one.
-    pool.top_up();
-}
-
-async fn run(mut open: Open, counted: CountedConnection) {
+async fn run(pool: Rc<Pool>, mut open: Open, counted: CountedConnection) {
     // Boxed, so that a connection does not carry the room of its handshake for life.
-    let established = Box::pin(establish(&open.pool, counted)).await;
+    let established = Box::pin(establish(&pool, counted)).await;
     open.connected();
-    let pool = &open.pool;
     match established {
         Err(error) => {
             tracing::debug!(cluster = %pool.cluster.handle.name(), %error, "connecting failed");
             pool.attempt_failed(&error);
         }
-        Ok((facts, Established::Http1(sender, connection))) => {
+        Ok((facts, Established::Http1(client))) => {
             pool.cluster.stats().cx_http1_total.inc();
             pool.learned.set(Some(Kind::Http1));
-            pool.welcome(Http1Connection { sender, facts });
+            pool.offer(Http1Connection { client, facts, _open: open });
             pool.top_up();
-            if let Err(error) = connection.with_upgrades().await {
-                tracing::debug!(cluster = %pool.cluster.handle.name(), %error, "connection ended");
-            }
         }
         Ok((facts, Established::Http2(client, connection))) => {
             pool.cluster.stats().cx_http2_total.inc();
@@ -81,7 +68,7 @@ async fn run(mut open: Open, counted: CountedConnection) {
 
 /// Drives an HTTP/2 connection and keeps an eye on how many streams the upstream allows.
 async fn watch_limit(
-    mut connection: Http2Driver,
+    mut connection: Box<Http2Driver>,
     shared: Weak<Http2Connection>,
 ) -> Result<(), CodecError> {
     poll_fn(|cx| {
@@ -115,34 +102,32 @@ async fn establish(
         born: pool.cluster.worker.now(),
         served: std::cell::Cell::new(0),
     });
-    let shaken = match kind {
+    let established = match kind {
         Kind::Http1 | Kind::Auto => {
-            let handshake = http1_options(&config).handshake(TokioIo::new(stream)).await;
-            handshake
-                .map(|(sender, connection)| Established::Http1(sender, connection))
-                .map_err(CodecError::from)
+            Established::Http1(Box::new(Http1Client::new(stream, spelling(&config))))
         }
         Kind::Http2 => {
             let options = &config.http2;
             let windows = (options.initial_stream_window, options.initial_connection_window);
             let handshake = Client::connect(stream, windows.0, windows.1, pings(&config)).await;
-            handshake.map(|(client, connection)| Established::Http2(client, connection))
+            let (client, connection) = handshake.map_err(|error| UpstreamError::ConnectFailed {
+                address: pool.target.address.clone(),
+                reason: error.to_string().into(),
+            })?;
+            Established::Http2(client, Box::new(connection))
         }
     };
-    let established = shaken.map_err(|error| UpstreamError::ConnectFailed {
-        address: pool.target.address.clone(),
-        reason: error.to_string().into(),
-    })?;
     Ok((facts, established))
 }
 
-fn http1_options(config: &Cluster) -> http1::Builder {
-    let mut options = http1::Builder::new();
-    options
-        .allow_obsolete_multiline_headers_in_responses(true)
-        .preserve_header_case(config.http1.preserve_case)
-        .title_case_headers(config.http1.title_case);
-    options
+fn spelling(config: &Cluster) -> Spelling {
+    if config.http1.preserve_case {
+        Spelling::Preserved
+    } else if config.http1.title_case {
+        Spelling::Title
+    } else {
+        Spelling::Lower
+    }
 }
 
 fn pings(config: &Cluster) -> Option<Pings<Pin<Box<Sleep>>>> {
@@ -153,16 +138,19 @@ fn pings(config: &Cluster) -> Option<Pings<Pin<Box<Sleep>>>> {
     })
 }
 
-/// Counts a connection of a pool while it lives.
-struct Open {
-    pool: Rc<Pool>,
+/// Counts a connection of a pool, or the attempt at one, while it lives.
+#[derive(Debug)]
+pub(super) struct Open {
+    pool: Weak<Pool>,
     connecting: bool,
 }
 
 impl Open {
     fn connected(&mut self) {
-        if std::mem::take(&mut self.connecting) {
-            sub(&self.pool.connecting);
+        if std::mem::take(&mut self.connecting)
+            && let Some(pool) = self.pool.upgrade()
+        {
+            sub(&pool.connecting);
         }
     }
 }
@@ -170,7 +158,13 @@ impl Open {
 impl Drop for Open {
     fn drop(&mut self) {
         self.connected();
-        sub(&self.pool.open);
+        if let Some(pool) = self.pool.upgrade() {
+            sub(&pool.open);
+            // Those who still wait need another one.
+            if !pool.waiters.borrow().is_empty() {
+                pool.top_up();
+            }
+        }
     }
 }
 
@@ -178,14 +172,14 @@ impl Drop for Open {
 mod tests {
     use super::*;
 
-    /// The size of what a function of two arguments returns.
-    fn size_of_result<A, B, R>(_: fn(A, B) -> R) -> usize {
+    /// The size of what a function of three arguments returns.
+    fn size_of_result<A, B, C, R>(_: fn(A, B, C) -> R) -> usize {
         size_of::<R>()
     }
 
     #[test]
     fn a_connection_does_not_carry_its_handshake_for_life() {
-        let size = size_of_result(drive);
+        let size = size_of_result(run);
         assert!(size <= 2048, "a connection's task has {size} bytes");
     }
 }

@@ -2,21 +2,29 @@
 
 use std::cell::Cell;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::rc::Rc;
+use std::task::{self, Context, Poll};
 
+use bytes::Bytes;
 use futures_util::future::{Either, FutureExt, ready};
 use http::{Request, Response};
-use hyper::client::conn::{TrySendError, http1};
+use http_body::{Frame, SizeHint};
+use pin_project_lite::pin_project;
+use weft_codec::http1::ClientConnection;
 use weft_codec::http2::Client;
-use weft_codec::{Incoming, SendFailed};
+use weft_codec::{CodecError, Incoming, SendFailed, Upgraded};
 use weft_filter_api::Protocol;
 
 use super::Pool;
+use super::driver::Open;
 use crate::RequestBody;
+use crate::body::Inner;
 use crate::limits::{add, sub};
+use crate::stream::UpstreamStream;
 
 /// The head of a response; or an error, with the request if nothing of it was sent.
-pub(crate) type Reply = Result<Response<Incoming>, SendFailed<Request<RequestBody>>>;
+pub(crate) type Reply = Result<Response<Inner>, SendFailed<Request<RequestBody>>>;
 
 /// What does not change over a connection's life, and how much it has served.
 #[derive(Debug)]
@@ -31,24 +39,19 @@ pub(crate) struct ConnectionFacts {
     pub(crate) served: Cell<u32>,
 }
 
-/// An HTTP/1 connection.
+/// An HTTP/1 connection: there is no task for it; whoever holds it drives it.
 #[derive(Debug)]
 pub(super) struct Http1Connection {
-    pub(super) sender: http1::SendRequest<RequestBody>,
+    pub(super) client: Box<ClientConnection<UpstreamStream, RequestBody>>,
     pub(super) facts: Rc<ConnectionFacts>,
+    /// Counts it among the pool's; told when the connection has been closed.
+    pub(super) _open: Open,
 }
 
 impl Http1Connection {
-    pub(super) fn is_ready(&self) -> bool {
-        self.sender.is_ready()
-    }
-
-    pub(super) fn is_closed(&self) -> bool {
-        self.sender.is_closed()
-    }
-
-    pub(super) async fn ready(&mut self) -> bool {
-        self.sender.ready().await.is_ok()
+    /// Whether it can serve a request: the upstream has not closed it.
+    pub(super) fn is_usable(&mut self) -> bool {
+        self.client.is_usable()
     }
 }
 
@@ -157,24 +160,76 @@ impl Lease {
         }
     }
 
-    /// Sends a request; the future gives the response's head. Dropped, it ends the exchange.
+    /// Begins to send a request; dropped, what is given ends the exchange.
     pub(crate) fn send(
         &mut self,
         request: Request<RequestBody>,
-    ) -> impl Future<Output = Reply> + use<> {
+    ) -> Sent<impl Future<Output = Reply> + use<>> {
         add(&self.facts().0.served);
         match &mut self.held {
             Some(Held::Http1 { connection, clean }) => {
                 *clean = false;
-                Either::Left(connection.sender.try_send_request(request).map(answered))
+                connection.client.start(request);
+                Sent::Http1
             }
-            Some(Held::Http2(connection)) => Either::Right(match connection.client.send(request) {
-                Ok(exchange) => Either::Left(
-                    exchange.map(|reply| reply.map_err(|error| SendFailed { error, unsent: None })),
-                ),
-                Err(failed) => Either::Right(ready(Err(failed))),
-            }),
+            Some(Held::Http2(connection)) => {
+                let reply = match connection.client.send(request) {
+                    Ok(exchange) => Either::Left(exchange.map(shared)),
+                    Err(failed) => Either::Right(ready(Err(failed))),
+                };
+                Sent::Http2 { reply }
+            }
             None => unreachable!("invariant: a lease is emptied only when it is consumed"),
+        }
+    }
+
+    fn http1_client(&mut self) -> Option<&mut ClientConnection<UpstreamStream, RequestBody>> {
+        match &mut self.held {
+            Some(Held::Http1 { connection, .. }) => Some(&mut *connection.client),
+            Some(Held::Http2(_)) | None => None,
+        }
+    }
+
+    fn poll_http1(&mut self, cx: &mut Context<'_>) -> Poll<Reply> {
+        let Some(client) = self.http1_client() else {
+            return Poll::Ready(Err(SendFailed { error: CodecError::Closed, unsent: None }));
+        };
+        let head = task::ready!(client.poll_response(cx));
+        Poll::Ready(head.map(|head| Response::from_parts(head, Inner::Http1)))
+    }
+
+    /// The next frame of the body of an HTTP/1 response.
+    pub(crate) fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, CodecError>>> {
+        self.http1_client().map_or(Poll::Ready(None), |client| client.poll_frame(cx))
+    }
+
+    /// Whether the body of an HTTP/1 response has ended.
+    pub(crate) fn is_end_stream(&self) -> bool {
+        match &self.held {
+            Some(Held::Http1 { connection, .. }) => connection.client.is_end_stream(),
+            Some(Held::Http2(_)) | None => true,
+        }
+    }
+
+    /// What is left of the body of an HTTP/1 response.
+    pub(crate) fn size_hint(&self) -> SizeHint {
+        match &self.held {
+            Some(Held::Http1 { connection, .. }) => connection.client.size_hint(),
+            Some(Held::Http2(_)) | None => SizeHint::with_exact(0),
+        }
+    }
+
+    /// Takes the connection out of HTTP.
+    pub(crate) fn upgrade(&mut self) -> Option<Upgraded> {
+        match self.held.take()? {
+            Held::Http1 { connection, .. } => Some(connection.client.into_upgraded()),
+            shared @ Held::Http2(_) => {
+                self.held = Some(shared);
+                None
+            }
         }
     }
 
@@ -187,19 +242,43 @@ impl Lease {
 
     /// The exchange has ended well: the connection can serve another one.
     pub(crate) fn give_back(mut self) {
-        if let Some(Held::Http1 { clean, .. }) = &mut self.held {
-            *clean = true;
+        if let Some(Held::Http1 { connection, clean }) = &mut self.held {
+            *clean = connection.client.is_reusable();
         }
     }
 }
 
-/// hyper's answer as one of ours.
-fn answered(
-    reply: Result<Response<hyper::body::Incoming>, TrySendError<Request<RequestBody>>>,
-) -> Reply {
-    let (mut head, body) = reply?.into_parts();
-    let body = Incoming::hyper(body, &mut head.extensions);
-    Ok(Response::from_parts(head, body))
+/// The answer from a shared connection.
+fn shared(reply: Result<Response<Incoming>, CodecError>) -> Reply {
+    match reply {
+        Ok(response) => Ok(response.map(Inner::Shared)),
+        Err(error) => Err(SendFailed { error, unsent: None }),
+    }
+}
+
+pin_project! {
+    /// A request that is being sent.
+    #[project = SentProjection]
+    pub(crate) enum Sent<F> {
+        /// Over the connection that the lease holds.
+        Http1,
+        /// Over a shared connection.
+        Http2 { #[pin] reply: F },
+    }
+}
+
+impl<F: Future<Output = Reply>> Sent<F> {
+    /// Ready with the response's head.
+    pub(crate) fn poll(
+        self: Pin<&mut Self>,
+        lease: &mut Lease,
+        cx: &mut Context<'_>,
+    ) -> Poll<Reply> {
+        match self.project() {
+            SentProjection::Http1 => lease.poll_http1(cx),
+            SentProjection::Http2 { reply } => reply.poll(cx),
+        }
+    }
 }
 
 impl Drop for Lease {
