@@ -115,7 +115,7 @@ pub(crate) fn refuse(connection: &Rc<HttpConnection>, refusal: Refusal) -> Respo
         connection.manager.stats.cx_protocol_error.inc();
         stream.cx.flags.set(ResponseFlag::DownstreamProtocolError);
     }
-    stream.cx.details = refusal.details();
+    stream.cx.details = refusal.details().into();
     let reply = LocalReply::text(refusal.status(), refusal.text(), refusal.details());
     let (mut head, body) = reply::head_and_body(reply, false);
     finish_head(&stream, &mut head, false);
