@@ -149,6 +149,27 @@ pub(crate) const GOALS: &[Goal] = &[
         Metric::Busiest,
         AtMost(60.0),
     ),
+    peers(
+        "10,000 clusters with 100,000 endpoints over delta xDS, memory",
+        "scale",
+        Metric::Resident,
+        &[Envoy],
+        AtMost(0.15),
+    ),
+    peers(
+        "10,000 clusters with 100,000 endpoints over delta xDS, time to serve",
+        "scale",
+        Metric::Served,
+        &[Envoy],
+        AtMost(0.2),
+    ),
+    own("one endpoint changed among those, CPU ms", "churn", Metric::ChangeCpu, AtMost(1.0)),
+    own(
+        "100 endpoints a second changed, p99 against without",
+        "churn",
+        Metric::Churned,
+        AtMost(1.1),
+    ),
     own("`weft-sidecar`, stripped, MiB", "binary", Metric::Size, AtMost(25.0)),
 ];
 

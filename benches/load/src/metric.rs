@@ -39,6 +39,12 @@ pub(crate) enum Metric {
     PerConnection,
     /// CPU of the last route divided by CPU of the first.
     LastToFirst,
+    /// Seconds from the stream to the control plane until everything is served.
+    Served,
+    /// CPU milliseconds for one changed endpoint.
+    ChangeCpu,
+    /// p99 while endpoints change divided by p99 without.
+    Churned,
     /// Connections of the worker that has most of them, per cent.
     Busiest,
     /// Size of a file, MiB.
@@ -75,6 +81,9 @@ impl Metric {
             Self::Resident => ("RSS MiB", 1),
             Self::PerConnection => ("KiB/connection", 2),
             Self::LastToFirst => ("CPU of the last to the first", 3),
+            Self::Served => ("s until served", 2),
+            Self::ChangeCpu => ("CPU ms/change", 3),
+            Self::Churned => ("p99 to that without", 2),
             Self::Busiest => ("% on the busiest worker", 1),
             Self::Size => ("MiB", 1),
         }

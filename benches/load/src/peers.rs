@@ -182,6 +182,17 @@ impl Proxy {
         Ok(running)
     }
 
+    /// Starts Envoy or Weft with a bootstrap, on the proxies' core, and does not wait.
+    pub(crate) fn start_with(&self, bootstrap: &str, folder: &Path) -> Result<Running> {
+        let name = format!("{}-bootstrap", self.kind.name());
+        let file = folder.join(format!("{name}.yaml"));
+        std::fs::write(&file, bootstrap)?;
+        let placement = Placement::OneCore;
+        let arguments = self.arguments(&file, folder, placement);
+        let log = folder.join(format!("{name}.log"));
+        Running::start(&self.program, &arguments, placement.cores(), &log)
+    }
+
     fn arguments(&self, file: &Path, folder: &Path, placement: Placement) -> Vec<String> {
         let file = file.display().to_string();
         let owned = |arguments: &[&str]| arguments.iter().map(|&text| text.to_owned()).collect();

@@ -6,6 +6,7 @@ mod handshakes;
 mod memory;
 mod open;
 mod routes;
+mod scale;
 mod size;
 mod steady;
 
@@ -69,6 +70,8 @@ pub(crate) fn all() -> Vec<Box<dyn Workload>> {
     all.push(Box::new(memory::KeepAlive));
     all.push(Box::new(balance::Balance { http2: false }));
     all.push(Box::new(balance::Balance { http2: true }));
+    all.push(Box::new(scale::Scale));
+    all.push(Box::new(scale::Churn));
     all.push(Box::new(size::Binary));
     all
 }

@@ -42,6 +42,7 @@ const PROTOBUF: &[&str] = &[
     "weft-cert-agent",
     "weft-control-plane",
     "weft-sidecar",
+    "weft-bench",
 ];
 
 /// Folders below which a file may allow unsafe code.
