@@ -7,12 +7,13 @@ TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 
 # Programs that the tests and the demonstration run, and the Debian packages that hold them.
 NET_PACKAGES := iptables iproute2
+STORE_PACKAGES := etcd-server
 BENCH_PACKAGES := haproxy nginx-light binutils
 # Further arguments of weft-bench.
 BENCH ?=
 DENY_VERSION := 0.20.2
 
-.PHONY: help demo demo-check test lint fmt bench build packages bench-packages
+.PHONY: help demo demo-check test lint fmt bench build packages store-packages bench-packages
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/  make \1 \t\2/' | expand -t 22
@@ -28,7 +29,7 @@ demo-check: packages ## The same without a person: verify each claim and clean u
 build: ## Build every program
 	$(CARGO) build --workspace --bins
 
-test: packages ## Install what is missing and run every test
+test: packages store-packages ## Install what is missing and run every test
 	$(CARGO) build --workspace --bins
 	$(CARGO) test --workspace --no-fail-fast
 
@@ -47,6 +48,9 @@ bench: bench-packages ## Measure side by side with the proxies found on this mac
 
 packages:
 	@scripts/install.sh $(NET_PACKAGES)
+
+store-packages:
+	@scripts/install.sh $(STORE_PACKAGES)
 
 bench-packages:
 	@scripts/install.sh $(BENCH_PACKAGES) || echo "going on without the proxies that are missing"

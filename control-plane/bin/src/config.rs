@@ -1,5 +1,7 @@
 //! The configuration file.
 
+mod deployment;
+
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -8,12 +10,16 @@ use serde::{Deserialize, Deserializer, de};
 use weft_control_model::MeshConfig;
 use weft_translate::Settings;
 
+pub use deployment::{DeploymentConfig, EtcdConfig, EtcdTlsConfig};
+
 /// What the control plane is told. Everything has a default; unknown keys are errors.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// The folder of the store, the certificate authority and the Admin API's key.
     pub data_dir: PathBuf,
+    /// Where resources are kept.
+    pub deployment: DeploymentConfig,
     /// The Admin API.
     pub admin: AdminConfig,
     /// Where nodes connect.
@@ -119,6 +125,7 @@ impl Default for Config {
         let settings = Settings::default();
         Self {
             data_dir: PathBuf::from("weft-data"),
+            deployment: DeploymentConfig::default(),
             admin: AdminConfig::default(),
             xds: XdsConfig::default(),
             mesh: MeshConfig::default(),
@@ -206,6 +213,9 @@ impl Config {
         if let Some(wrong) = config.edge.identities.iter().find(|one| one.split('/').count() != 2) {
             return Err(format!("edge.identities: {wrong:?} isn't namespace/service-account"));
         }
+        if let Some(etcd) = &config.deployment.etcd {
+            etcd.compile()?;
+        }
         if config.service_ports.contains(&0) {
             return Err("service_ports: 0 is no port".to_owned());
         }
@@ -255,6 +265,24 @@ mod tests {
     fn an_unknown_key_is_named_with_its_place() {
         let error = Config::parse("admin:\n  listne: 1\n").expect_err("unknown");
         assert!(error.contains("listne") && error.contains("line 2"), "{error}");
+    }
+
+    #[test]
+    fn etcd_is_told_of_in_apisix_s_words() {
+        let text = "deployment:\n  etcd:\n    host: [\"https://a:2379\"]\n    prefix: /gw\n    \
+                    timeout: 5\n    user: u\n    password: p\n    tls: {verify: false}\n";
+        let etcd = Config::parse(text).expect("valid").deployment.etcd.expect("etcd");
+        assert!(!format!("{etcd:?}").contains("password"));
+        let etcd = etcd.compile().expect("valid");
+        assert_eq!((etcd.endpoints[0].as_str(), etcd.prefix.as_str()), ("https://a:2379", "/gw"));
+        assert!(etcd.user.is_some() && !etcd.tls.verify);
+        for (field, named) in
+            [("user: u", "password"), ("tls: {cert: a}", "key"), ("timeout: 0", "timeout")]
+        {
+            let error =
+                Config::parse(&format!("deployment: {{etcd: {{{field}}}}}")).expect_err(field);
+            assert!(error.contains(named), "{error}");
+        }
     }
 
     #[test]

@@ -13,7 +13,7 @@ use weft_admin_api::{AdminState, router};
 use weft_ca::SigningService;
 use weft_control_model::{MeshConfig, ResourceKey};
 use weft_discovery::{MeshRegistry, Saved};
-use weft_store::{EmbeddedStore, Expect, Follower, Put, Store, StoreError};
+use weft_store::{Expect, Follower, Put, Store, StoreError};
 
 use crate::admin_key;
 use crate::authority::Authority;
@@ -23,10 +23,9 @@ use crate::engine::{Engine, Published};
 use crate::identity::Door;
 use crate::listening;
 use crate::nodes::Nodes;
+use crate::storage;
 use crate::view::{Attempt, View};
 
-/// The store's file within the data folder.
-const STORE: &str = "weft.redb";
 /// Nodes that wait to be taken in.
 const QUEUE: usize = 1024;
 /// How long what runs may take to end.
@@ -63,9 +62,7 @@ impl ControlPlane {
     /// What is in the way: the data folder, the store's file, the authority's files, a port.
     pub async fn start(config: Config) -> Result<Self, StartError> {
         let data_dir = &config.data_dir;
-        std::fs::create_dir_all(data_dir)
-            .with_context(|| format!("can't make the data folder {}", data_dir.display()))?;
-        let store: Arc<dyn Store> = Arc::new(EmbeddedStore::open(&data_dir.join(STORE))?);
+        let store = storage::open(&config).await?;
         let mesh = settle_mesh(&*store, &config.mesh).await?;
         let authority = Authority::open(data_dir, &mesh.trust_domain, &config.xds.server_names)?;
         let core = Core {

@@ -14,10 +14,11 @@ mod engine;
 mod identity;
 mod listening;
 mod nodes;
+mod storage;
 mod view;
 
 pub use authority::issue_token;
-pub use config::{Config, ConfigError};
+pub use config::{Config, ConfigError, DeploymentConfig, EtcdConfig, EtcdTlsConfig};
 pub use control_plane::{ControlPlane, StartError};
 
 #[cfg(doctest)]

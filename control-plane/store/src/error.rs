@@ -13,6 +13,9 @@ pub enum StoreError {
     /// The store was closed.
     #[error("the store is closed")]
     Closed,
+    /// No member of etcd answers, or none knows whether the write was kept.
+    #[error("has no healthy etcd endpoint available: {0}")]
+    Unavailable(String),
     /// The engine failed; nothing of the write is kept.
     #[error("the store failed: {0}")]
     Engine(String),
@@ -68,6 +71,9 @@ pub enum OpenError {
         /// The layout's number of this version.
         known: u64,
     },
+    /// etcd can't be used.
+    #[error("etcd: {0}")]
+    Etcd(String),
     /// The system refused.
     #[error("can't open {path}: {reason}")]
     Io {

@@ -24,7 +24,8 @@ struct Recent {
     /// The revision of the last change.
     head: Revision,
     events: VecDeque<Arc<Event>>,
-    sender: Sender<Arc<Event>>,
+    /// `None` tells everyone to read anew.
+    sender: Sender<Option<Arc<Event>>>,
 }
 
 impl History {
@@ -48,8 +49,16 @@ impl History {
             recent.head = event.revision;
             recent.events.push_back(Arc::clone(&event));
             // Nobody may be listening.
-            let _ = recent.sender.send(event);
+            let _ = recent.sender.send(Some(event));
         }
+    }
+
+    /// Begins anew at `revision`: everyone who follows has missed changes.
+    pub(crate) fn reset(&self, revision: Revision) {
+        let mut recent = self.recent.lock();
+        (recent.floor, recent.head) = (revision, revision);
+        recent.events.clear();
+        let _ = recent.sender.send(None);
     }
 
     /// The changes after `revision` under `prefix`.
@@ -65,8 +74,10 @@ impl History {
         let prefix = prefix.to_owned();
         let events = stream::iter(backlog.into_iter().map(Ok)).chain(live(receiver));
         let wanted = events.filter(move |event| {
-            let wanted = event.as_ref().map_or(true, |event| event.key.starts_with(&prefix));
-            std::future::ready(wanted)
+            // A reader may be ahead of what was published here.
+            let wanted =
+                |event: &Arc<Event>| event.revision > revision && event.key.starts_with(&prefix);
+            std::future::ready(event.as_ref().map_or(true, wanted))
         });
         Ok(Watch::new(wanted.boxed()))
     }
@@ -74,13 +85,13 @@ impl History {
 
 /// What is published from now on; ends after an error.
 fn live(
-    receiver: Receiver<Arc<Event>>,
+    receiver: Receiver<Option<Arc<Event>>>,
 ) -> impl stream::Stream<Item = Result<Arc<Event>, WatchError>> + Send {
     stream::unfold(Some(receiver), |receiver| async {
         let mut receiver = receiver?;
         match receiver.recv().await {
-            Ok(event) => Some((Ok(event), Some(receiver))),
-            Err(RecvError::Lagged(_)) => Some((Err(WatchError::Lagged), None)),
+            Ok(Some(event)) => Some((Ok(event), Some(receiver))),
+            Ok(None) | Err(RecvError::Lagged(_)) => Some((Err(WatchError::Lagged), None)),
             Err(RecvError::Closed) => None,
         }
     })

@@ -1,4 +1,4 @@
-//! Where resources are kept: one trait, an embedded store.
+//! Where resources are kept: one trait; an embedded store and etcd.
 //!
 //! Keys are those of APISIX's etcd (`/apisix/routes/1`), values are the JSON
 //! of the resource. Every change has a revision that only grows; writes may
@@ -7,6 +7,7 @@
 
 mod embedded;
 mod error;
+mod etcd;
 mod follow;
 mod history;
 
@@ -23,6 +24,7 @@ use futures_util::stream::BoxStream;
 
 pub use embedded::EmbeddedStore;
 pub use error::{OpenError, StoreError, WatchError};
+pub use etcd::{EtcdConfig, EtcdStore, EtcdTls, EtcdUser};
 pub use follow::Follower;
 
 /// A point in the store's history; 0 is before the first change.

@@ -38,6 +38,7 @@ const PROTOBUF: &[&str] = &[
     "weft-config",
     "weft-filters",
     "weft-translate",
+    "weft-store",
     "weft-ca",
     "weft-cert-agent",
     "weft-control-plane",

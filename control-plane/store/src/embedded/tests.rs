@@ -24,7 +24,7 @@ impl Folder {
 #[tokio::test]
 async fn the_embedded_store_keeps_the_contract() {
     let folder = Folder::new();
-    conformance::all(&folder.store()).await;
+    conformance::all(Arc::new(folder.store())).await;
 }
 
 #[tokio::test]
