@@ -1,15 +1,14 @@
 //! What a schema can't say: references, rules, certificates, plugins.
 
 mod certificate;
+mod kept;
 mod plugin;
 mod reference;
 mod upstream;
 
 use regex::Regex;
 use serde_json::{Map, Value};
-use weft_control_model::{
-    Expr, Operator, PeerAuthentication, ResourceKind, Route, Service, Ssl, Upstream, Vars,
-};
+use weft_control_model::{Change, Expr, Operator, ResourceKey, ResourceKind, Resources, Vars};
 use weft_store::Store;
 
 use crate::error::AdminError;
@@ -23,10 +22,11 @@ type Checked = Result<(), AdminError>;
 /// it: defaults are filled into a copy.
 pub(crate) async fn resource(
     store: &dyn Store,
-    kind: ResourceKind,
+    key: &ResourceKey,
     conf: &Map<String, Value>,
 ) -> Checked {
     let mut full = Value::Object(conf.clone());
+    let kind = key.kind;
     match kind {
         ResourceKind::Route => {
             one_of(conf, "host")?;
@@ -55,8 +55,18 @@ pub(crate) async fn resource(
         ResourceKind::PeerAuthentication | ResourceKind::Mesh => {
             schema::check(kind, &mut full).map_err(AdminError::configuration)?;
         }
+        ResourceKind::Secret => {
+            let manager = key.id.as_str().split('/').next().unwrap_or_default();
+            let checked = schema::check_secret(manager, &mut full);
+            let unknown = || AdminError::invalid("invalid secret manager: ".to_owned() + manager);
+            checked.ok_or_else(unknown)?.map_err(AdminError::configuration)?;
+        }
+        _ => {
+            schema::check(kind, &mut full).map_err(AdminError::configuration)?;
+            kept::check(store, key, conf, &full).await?;
+        }
     }
-    typed(kind, &Value::Object(conf.clone()))
+    typed(key, conf)
 }
 
 /// Compiles a rule, also its regular expressions.
@@ -92,10 +102,9 @@ async fn nested(store: &dyn Store, full: &Value) -> Checked {
         upstream::nodes(inline)?;
         upstream::check(store, inline).await?;
     }
-    reference::exists(store, full, "upstream_id", "/apisix/upstreams/", "upstream").await?;
-    reference::exists(store, full, "service_id", "/apisix/services/", "service").await?;
-    let configs = "/apisix/plugin_configs/";
-    reference::exists(store, full, "plugin_config_id", configs, "plugin config").await?;
+    reference::exists(store, full, "upstream_id", ResourceKind::Upstream).await?;
+    reference::exists(store, full, "service_id", ResourceKind::Service).await?;
+    reference::exists(store, full, "plugin_config_id", ResourceKind::PluginConfig).await?;
     match full.get("plugins").and_then(Value::as_object) {
         Some(plugins) => plugins.iter().try_for_each(|(name, conf)| plugin::check(name, conf)),
         None => Ok(()),
@@ -122,14 +131,11 @@ fn no_lua(conf: &Map<String, Value>) -> Checked {
 }
 
 /// What is stored must be readable by those who translate it.
-fn typed(kind: ResourceKind, value: &Value) -> Checked {
-    let decoded = match kind {
-        ResourceKind::Route => Route::from_json(value).map(drop),
-        ResourceKind::Service => Service::from_json(value).map(drop),
-        ResourceKind::Upstream => Upstream::from_json(value).map(drop),
-        ResourceKind::Ssl => Ssl::from_json(value).map(drop),
-        ResourceKind::PeerAuthentication => PeerAuthentication::from_json(value).map(drop),
-        ResourceKind::Mesh => Ok(()),
-    };
-    decoded.map_err(AdminError::configuration)
+fn typed(key: &ResourceKey, conf: &Map<String, Value>) -> Checked {
+    if key.kind == ResourceKind::Mesh {
+        return Ok(());
+    }
+    let value = Some(Value::Object(conf.clone()));
+    let change = Change { key: key.clone(), value, created: 1, modified: 1 };
+    Resources::default().apply(&change).map_err(AdminError::configuration)
 }

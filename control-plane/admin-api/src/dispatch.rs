@@ -8,17 +8,14 @@ use http::{Method, StatusCode, request::Parts};
 use weft_control_model::{ResourceKind, plugins};
 
 use crate::error::AdminError;
-use crate::reply::{Content, Reply, common_headers, preflight};
+use crate::reply::{Reply, common_headers, preflight};
 use crate::request::{Query, Request, read_body, segments};
 use crate::resource::Resource;
 use crate::state::AdminState;
-use crate::{mesh, schema};
+use crate::{configs, mesh, schema};
 
 const APISIX: &str = "/apisix/admin";
 const WEFT: &str = "/weft/admin";
-/// What APISIX has and this control plane too.
-const APISIX_KINDS: [ResourceKind; 4] =
-    [ResourceKind::Route, ResourceKind::Service, ResourceKind::Upstream, ResourceKind::Ssl];
 
 /// The Admin API, for the paths under `/apisix/admin` and `/weft/admin`.
 pub fn router(state: AdminState) -> Router {
@@ -65,6 +62,7 @@ enum Target {
     Plugin,
     Schema,
     Validate,
+    ValidateAll,
     Reload,
     Mesh,
     View(mesh::View),
@@ -78,6 +76,7 @@ impl Target {
             (APISIX, ["plugins", "list"]) => (Self::PluginList, "GET"),
             (APISIX, ["plugins", "reload"]) => (Self::Reload, "PUT"),
             (APISIX, ["plugins", ..] | ["schema", "plugins", ..]) => (Self::Plugin, "GET"),
+            (APISIX, ["configs", "validate"]) => (Self::ValidateAll, "POST"),
             (APISIX, ["schema", "validate", _]) => (Self::Validate, "POST"),
             (APISIX, ["schema", ..]) => (Self::Schema, "GET"),
             (WEFT, ["mesh"]) => (Self::Mesh, "GET PUT"),
@@ -100,7 +99,10 @@ impl Target {
 
     async fn serve(self, state: &AdminState, mut request: Request) -> Result<Reply, AdminError> {
         match self {
-            Self::Resource(kind) => Resource::new(state, kind).serve(request).await,
+            Self::Resource(kind) => {
+                let resource = Resource::new(state, kind, &mut request.segments);
+                resource.serve(request).await
+            }
             Self::PluginList => plugin_list(&request.query),
             Self::Plugin => {
                 if request.segments[0] == "schema" {
@@ -110,9 +112,8 @@ impl Target {
             }
             Self::Schema => schema::reply(request.segments.get(1).map_or("", String::as_str)),
             Self::Validate => schema::validate(&request.segments[2], request.body),
-            Self::Reload => {
-                Ok(Reply { status: StatusCode::OK, content: Content::Text("done".to_owned()) })
-            }
+            Self::ValidateAll => configs::validate(request.body),
+            Self::Reload => Ok(Reply::text(StatusCode::OK, "done")),
             Self::Mesh => mesh::settings(state, request).await,
             Self::View(view) => view.serve(state, &request),
         }
@@ -120,11 +121,14 @@ impl Target {
 }
 
 fn kind(prefix: &str, name: &str) -> Result<ResourceKind, AdminError> {
-    let kinds = match prefix {
-        APISIX => &APISIX_KINDS[..],
-        _ => &[ResourceKind::PeerAuthentication],
+    let here = |kind: &ResourceKind| match kind {
+        // Of these there are only those of one consumer.
+        ResourceKind::Credential | ResourceKind::Mesh => false,
+        ResourceKind::PeerAuthentication => prefix == WEFT,
+        _ => prefix == APISIX,
     };
-    let found = kinds.iter().find(|kind| kind.directory() == name).copied();
+    let mut kinds = ResourceKind::ALL.into_iter().filter(here);
+    let found = kinds.find(|kind| kind.directory() == name);
     found.ok_or_else(|| AdminError::UnsupportedResource(name.to_owned()))
 }
 
@@ -133,9 +137,6 @@ fn plugin_list(query: &Query) -> Result<Reply, AdminError> {
     match query.get("subsystem").unwrap_or("http") {
         "http" => Ok(Reply::ok(plugins::SUPPORTED.to_vec().into())),
         "stream" => Ok(Reply::ok(Vec::<String>::new().into())),
-        _ => Ok(Reply {
-            status: StatusCode::BAD_REQUEST,
-            content: Content::Text("invalid subsystem passed".to_owned()),
-        }),
+        _ => Ok(Reply::text(StatusCode::BAD_REQUEST, "invalid subsystem passed")),
     }
 }

@@ -66,9 +66,11 @@ impl From<AdminError> for Reply {
             | AdminError::Json { .. }
             | AdminError::Invalid(_)
             | AdminError::PageSize => StatusCode::BAD_REQUEST,
+            // In standalone mode APISIX has no way to write a single resource.
+            AdminError::Store(StoreError::ReadOnly(_)) => StatusCode::NOT_FOUND,
             AdminError::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
         };
-        Self { status, content: content(error, &message) }
+        Self { status, content: content(error, &message), warning: None }
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod access;
 mod check;
+mod configs;
 mod dispatch;
 mod error;
 mod list;

@@ -57,7 +57,7 @@ struct Filters<'a> {
 impl<'a> Filters<'a> {
     fn new(kind: ResourceKind, query: &'a Query) -> Self {
         let known: &[&str] = match kind {
-            ResourceKind::Route => &["service_id", "upstream_id"],
+            ResourceKind::Route | ResourceKind::StreamRoute => &["service_id", "upstream_id"],
             _ => &[],
         };
         let filter = Query::parse(query.get("filter").unwrap_or_default());

@@ -14,6 +14,8 @@ const SERVER: HeaderValue = HeaderValue::from_static(concat!("Weft/", env!("CARG
 pub(crate) struct Reply {
     pub(crate) status: StatusCode,
     pub(crate) content: Content,
+    /// What the author should know although it went well.
+    pub(crate) warning: Option<String>,
 }
 
 /// The body of an answer.
@@ -26,7 +28,7 @@ pub(crate) enum Content {
 
 impl Reply {
     pub(crate) fn json(status: StatusCode, value: Value) -> Self {
-        Self { status, content: Content::Json(value) }
+        Self { status, content: Content::Json(value), warning: None }
     }
 
     pub(crate) fn ok(value: Value) -> Self {
@@ -34,7 +36,11 @@ impl Reply {
     }
 
     pub(crate) fn empty(status: StatusCode) -> Self {
-        Self { status, content: Content::Empty }
+        Self { status, content: Content::Empty, warning: None }
+    }
+
+    pub(crate) fn text(status: StatusCode, text: impl Into<String>) -> Self {
+        Self { status, content: Content::Text(text.into()), warning: None }
     }
 
     /// The envelope of a write: no indexes.
@@ -64,6 +70,10 @@ impl IntoResponse for Reply {
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, JSON);
+        let warning = self.warning.map(|text| format!("299 weft \"{text}\""));
+        if let Some(Ok(warning)) = warning.map(HeaderValue::try_from) {
+            headers.insert(header::WARNING, warning);
+        }
         headers.insert(HeaderName::from_static("x-api-version"), HeaderValue::from_static("v3"));
         response
     }

@@ -19,6 +19,9 @@ use crate::{list, merge};
 pub(crate) struct Resource<'a> {
     state: &'a AdminState,
     kind: ResourceKind,
+    /// What stands between the kind's prefix and the own id: the consumer of
+    /// a credential, the manager of a secret.
+    parent: String,
 }
 
 /// What a body must and may say besides its own fields.
@@ -30,12 +33,37 @@ enum Write {
 }
 
 impl<'a> Resource<'a> {
-    pub(crate) fn new(state: &'a AdminState, kind: ResourceKind) -> Self {
-        Self { state, kind }
+    /// Those that the segments of a path name; afterwards the own id, if
+    /// there is one, is the second segment.
+    pub(crate) fn new(
+        state: &'a AdminState,
+        kind: ResourceKind,
+        segments: &mut Vec<String>,
+    ) -> Self {
+        let below = segments.get(2).map(String::as_str);
+        let (kind, parent) = match (kind, segments.get(1)) {
+            (ResourceKind::Consumer, Some(consumer)) if below == Some("credentials") => {
+                let parent = format!("{consumer}/credentials/");
+                segments.drain(..2);
+                (ResourceKind::Credential, parent)
+            }
+            (ResourceKind::Secret, Some(manager)) => {
+                let parent = format!("{manager}/");
+                segments.remove(1);
+                (kind, parent)
+            }
+            _ => (kind, String::new()),
+        };
+        Self { state, kind, parent }
     }
 
     /// Serves a request whose first segment names this kind.
     pub(crate) async fn serve(&self, request: Request) -> Result<Reply, AdminError> {
+        if !allows(self.kind, &request.method) {
+            let (method, kind) = (&request.method, self.kind.singular());
+            return Err(AdminError::Method(format!("not supported `{method}` method for {kind}")));
+        }
+        self.parent_exists().await?;
         match request.method {
             Method::GET => self.read(&request).await,
             Method::PUT => self.put(request).await,
@@ -52,8 +80,11 @@ impl<'a> Resource<'a> {
             let value = self.shown(decode(&entry)?);
             return Ok(Reply::ok(envelope(&entry, &value)));
         }
-        let listing = self.state.store.list(&self.kind.prefix()).await?;
-        let items = listing.entries.into_iter().map(|entry| {
+        let listing = self.state.store.list(&self.key("")).await?;
+        // Credentials stand among the consumers.
+        let of_kind =
+            |entry: &Entry| ResourceKey::parse(&entry.key).is_some_and(|key| key.kind == self.kind);
+        let items = listing.entries.into_iter().filter(of_kind).map(|entry| {
             let value = self.shown(decode(&entry)?);
             Ok((entry, value))
         });
@@ -68,9 +99,11 @@ impl<'a> Resource<'a> {
         let before = self.stored(&id).await?;
         let created = before.as_ref().map(decode).transpose()?;
         let created = created.as_ref().and_then(|value| value.get("create_time")).cloned();
-        let now = now();
-        conf.insert("create_time".to_owned(), created.unwrap_or_else(|| now.into()));
-        conf.insert("update_time".to_owned(), now.into());
+        if self.kind != ResourceKind::PluginMetadata {
+            let now = now();
+            conf.insert("create_time".to_owned(), created.unwrap_or_else(|| now.into()));
+            conf.insert("update_time".to_owned(), now.into());
+        }
         self.attempt(&id, &conf)?;
         let put = Put { ttl, ..Put::new(self.key(&id), json!(conf).to_string()) };
         let written = self.state.store.put(put).await?;
@@ -122,11 +155,16 @@ impl<'a> Resource<'a> {
             check::unreferenced(&*self.state.store, self.kind, id).await?;
         }
         let key = self.key(id);
-        let deleted = match id.parse::<ResourceId>() {
-            Ok(_) => self.state.store.delete(&key, Expect::Anything).await?,
-            Err(_) => None,
+        let deleted = match self.own_key(id) {
+            Some(_) => self.state.store.delete(&key, Expect::Anything).await?,
+            None => None,
         };
         deleted.ok_or(AdminError::KeyNotFound)?;
+        if self.kind == ResourceKind::Consumer {
+            for entry in self.state.store.list(&format!("{key}/credentials/")).await?.entries {
+                self.state.store.delete(&entry.key, Expect::Anything).await?;
+            }
+        }
         Ok(Reply::ok(json!({"key": key, "deleted": "1"})))
     }
 
@@ -143,16 +181,24 @@ impl<'a> Resource<'a> {
         if write != Write::Patch {
             forbid_times(&conf)?;
         }
-        check::resource(&*self.state.store, self.kind, &conf).await?;
+        let key = self.own_key(&id);
+        let of_new = || ResourceKey::new(self.kind, ResourceId::unnamed());
+        let checked = key.clone().unwrap_or_else(of_new);
+        check::resource(&*self.state.store, &checked, &conf).await?;
+        if key.is_none() && write != Write::Post {
+            return Err(AdminError::invalid(format!("wrong {} id", self.kind.singular())));
+        }
         Ok((id, conf))
     }
 
     /// Tries out whether what is to be stored can be served.
     fn attempt(&self, id: &str, conf: &Map<String, Value>) -> Result<(), AdminError> {
-        let (Some(trial), Ok(id)) = (&self.state.trial, id.parse()) else {
+        let (Some(trial), Some(key)) = (&self.state.trial, self.own_key(id)) else {
             return Ok(());
         };
-        let key = ResourceKey::new(self.kind, id);
+        if !self.kind.has_effect() {
+            return Ok(());
+        }
         let value = Some(Value::Object(conf.clone()));
         let change = Change { key, value, created: u64::MAX, modified: u64::MAX };
         trial.attempt(&change).map_err(AdminError::configuration)
@@ -166,7 +212,17 @@ impl<'a> Resource<'a> {
         write: Write,
     ) -> Result<String, AdminError> {
         let kind = self.kind.singular();
+        match self.kind {
+            ResourceKind::Consumer => return username(url_id, conf),
+            ResourceKind::PluginMetadata if url_id.is_none() => {
+                return Err(AdminError::invalid("missing plugin name"));
+            }
+            _ => {}
+        }
+        // A secret's own id names its manager too.
+        let before = if self.kind == ResourceKind::Secret { self.parent.as_str() } else { "" };
         let body_id = conf.get("id").map(plain);
+        let body_id = body_id.map(|id| id.strip_prefix(before).unwrap_or(&id).to_owned());
         if write == Write::Post {
             return match url_id.or(body_id) {
                 None => Ok(String::new()),
@@ -180,7 +236,7 @@ impl<'a> Resource<'a> {
                 Err(AdminError::invalid(format!("wrong {kind} id")))
             }
             (Some(url), _) => {
-                conf.insert("id".to_owned(), json!(url));
+                conf.insert("id".to_owned(), json!(format!("{before}{url}")));
                 Ok(url)
             }
         }
@@ -188,7 +244,7 @@ impl<'a> Resource<'a> {
 
     async fn stored(&self, id: &str) -> Result<Option<Entry>, AdminError> {
         // What is no id can't be stored, and its key could be another's.
-        if id.parse::<ResourceId>().is_err() {
+        if self.own_key(id).is_none() {
             return Ok(None);
         }
         Ok(self.state.store.get(&self.key(id)).await?)
@@ -199,7 +255,27 @@ impl<'a> Resource<'a> {
     }
 
     fn key(&self, id: &str) -> String {
-        format!("{}{id}", self.kind.prefix())
+        format!("{}{}{id}", self.kind.prefix(), self.parent)
+    }
+
+    fn own_key(&self, id: &str) -> Option<ResourceKey> {
+        let id = self.kind.id(&format!("{}{id}", self.parent))?;
+        Some(ResourceKey::new(self.kind, id))
+    }
+
+    /// A credential needs its consumer.
+    async fn parent_exists(&self) -> Result<(), AdminError> {
+        let Some(consumer) = self.parent.strip_suffix("/credentials/") else {
+            return Ok(());
+        };
+        let known = match ResourceKind::Consumer.id(consumer) {
+            Some(id) => {
+                let key = ResourceKey::new(ResourceKind::Consumer, id).to_string();
+                self.state.store.get(&key).await?.is_some()
+            }
+            None => false,
+        };
+        if known { Ok(()) } else { Err(AdminError::Unknown("consumer not found".to_owned())) }
     }
 
     fn missing_id(&self) -> AdminError {
@@ -207,7 +283,19 @@ impl<'a> Resource<'a> {
     }
 
     fn written(&self, status: StatusCode, id: &str, conf: Map<String, Value>) -> Reply {
-        Reply::written(status, &self.key(id), &self.shown(Value::Object(conf)))
+        let warning = self.warning(&conf);
+        let reply = Reply::written(status, &self.key(id), &self.shown(Value::Object(conf)));
+        Reply { warning, ..reply }
+    }
+
+    /// What of it has no effect on traffic.
+    fn warning(&self, conf: &Map<String, Value>) -> Option<String> {
+        if !self.kind.has_effect() {
+            let kind = self.kind.directory();
+            return Some(format!("{kind} are stored and have no effect on traffic yet"));
+        }
+        let field = conf.contains_key("plugin_config_id").then_some("plugin_config_id")?;
+        Some(format!("{field} is stored and has no effect on traffic yet"))
     }
 
     /// The value without its private keys.
@@ -222,6 +310,31 @@ impl<'a> Resource<'a> {
             }
         }
         value
+    }
+}
+
+/// APISIX's methods of a kind.
+fn allows(kind: ResourceKind, method: &Method) -> bool {
+    let without: &[Method] = match kind {
+        ResourceKind::Consumer | ResourceKind::Credential | ResourceKind::PluginMetadata => {
+            &[Method::POST, Method::PATCH]
+        }
+        ResourceKind::ConsumerGroup
+        | ResourceKind::PluginConfig
+        | ResourceKind::GlobalRule
+        | ResourceKind::Secret => &[Method::POST],
+        ResourceKind::Proto | ResourceKind::StreamRoute => &[Method::PATCH],
+        _ => &[],
+    };
+    !without.contains(method)
+}
+
+/// The name of a consumer, which is its id; the schema says if it is missing.
+fn username(url: Option<String>, conf: &Map<String, Value>) -> Result<String, AdminError> {
+    let name = conf.get("username").map(plain).unwrap_or_default();
+    match url {
+        Some(url) if url != name && !name.is_empty() => Err(AdminError::invalid("wrong username")),
+        _ => Ok(name),
     }
 }
 

@@ -5,6 +5,7 @@
 //! fills in defaults and skips references to secrets. None of this can be had
 //! from the errors of a common one.
 
+mod kept;
 mod parts;
 mod plugins;
 mod resources;
@@ -22,6 +23,7 @@ use crate::reply::Reply;
 use crate::request::Query;
 use validator::Schema;
 
+pub(crate) use kept::IDENTIFYING;
 pub(crate) use validator::wrong_type;
 
 static RESOURCES: LazyLock<BTreeMap<&'static str, Schema>> = LazyLock::new(|| {
@@ -31,12 +33,30 @@ static RESOURCES: LazyLock<BTreeMap<&'static str, Schema>> = LazyLock::new(|| {
         ("upstream", resources::upstream()),
         ("ssl", resources::ssl()),
         ("peer_authentication", resources::peer_authentication()),
+        ("consumer", kept::consumer()),
+        ("credential", kept::credential()),
+        ("consumer_group", kept::plugin_set()),
+        ("plugin_config", kept::plugin_set()),
+        ("global_rule", kept::global_rule()),
+        ("plugin_metadata", kept::metadata()),
+        ("proto", kept::proto()),
+        ("stream_route", kept::stream_route()),
     ];
     schemas.into_iter().map(|(name, json)| (name, Schema::new(json))).collect()
 });
 
 static PLUGINS: LazyLock<BTreeMap<&'static str, Schema>> = LazyLock::new(|| {
     plugins::all().into_iter().map(|(name, json)| (name, Schema::new(json))).collect()
+});
+
+/// What the plugins for authentication say of a consumer.
+static AUTHENTICATION: LazyLock<BTreeMap<&'static str, Schema>> = LazyLock::new(|| {
+    kept::authentication().into_iter().map(|(name, json)| (name, Schema::new(json))).collect()
+});
+
+/// Where secrets are, by manager.
+static SECRETS: LazyLock<BTreeMap<&'static str, Schema>> = LazyLock::new(|| {
+    kept::secrets().into_iter().map(|(name, json)| (name, Schema::new(json))).collect()
 });
 
 /// The keys of consistent hashing, by `hash_on`.
@@ -49,11 +69,28 @@ static HASH_KEYS: LazyLock<BTreeMap<&'static str, Schema>> = LazyLock::new(|| {
 /// # Errors
 /// APISIX's message for the first error.
 pub(crate) fn check(kind: ResourceKind, value: &mut Value) -> Result<(), String> {
-    let name = match kind {
-        ResourceKind::PeerAuthentication => "peer_authentication",
-        other => other.singular(),
-    };
-    RESOURCES.get(name).map_or(Ok(()), |schema| schema.check(value))
+    RESOURCES.get(name_of(kind).as_str()).map_or(Ok(()), |schema| schema.check(value))
+}
+
+/// The name of a kind's schema: `consumer_group`.
+fn name_of(kind: ResourceKind) -> String {
+    kind.singular().replace(' ', "_")
+}
+
+/// Checks a secret by its manager; `None` if there is no such manager.
+pub(crate) fn check_secret(manager: &str, value: &mut Value) -> Option<Result<(), String>> {
+    SECRETS.get(manager).map(|schema| schema.check(value))
+}
+
+/// Checks what a consumer says of a plugin for authentication; `None` if
+/// there is no such plugin.
+pub(crate) fn check_authentication(name: &str, value: &mut Value) -> Option<Result<(), String>> {
+    AUTHENTICATION.get(name).map(|schema| schema.check(value))
+}
+
+/// Whether there is a plugin of this name.
+pub(crate) fn is_plugin(name: &str) -> bool {
+    PLUGINS.contains_key(name) || AUTHENTICATION.contains_key(name)
 }
 
 /// Checks a plugin's configuration and fills in its defaults; `None` if there
@@ -80,19 +117,21 @@ pub(crate) fn plugin_reply(name: Option<&str>, query: &Query) -> Result<Reply, A
     if !matches!(subsystem, "http" | "stream") {
         return Err(AdminError::invalid(format!("unsupported subsystem: {subsystem}")));
     }
-    let schema = name.filter(|_| subsystem == "http").and_then(|name| PLUGINS.get(name));
+    let name = name.filter(|_| subsystem == "http").unwrap_or_default();
     let missing = || AdminError::Unknown(format!("plugin not found in subsystem {subsystem}"));
-    let schema = schema.ok_or_else(missing)?;
-    if query.get("schema_type") == Some("consumer") {
-        return Err(AdminError::invalid("not found schema"));
-    }
+    let of_consumer = query.get("schema_type") == Some("consumer");
+    let schema = match (of_consumer, PLUGINS.get(name), AUTHENTICATION.get(name)) {
+        (true, Some(_), None) => return Err(AdminError::invalid("not found schema")),
+        (true, _, Some(schema)) | (false, Some(schema), _) => schema,
+        _ => return Err(missing()),
+    };
     Ok(Reply::ok(schema.json().clone()))
 }
 
 /// `POST schema/validate/{resource}`: the schema only.
 pub(crate) fn validate(plural: &str, body: Option<Value>) -> Result<Reply, AdminError> {
     let kind = ResourceKind::ALL.into_iter().find(|kind| kind.directory() == plural);
-    let kind = kind.filter(|kind| RESOURCES.contains_key(kind.singular()));
+    let kind = kind.filter(|kind| RESOURCES.contains_key(name_of(*kind).as_str()));
     let kind = kind.ok_or_else(|| AdminError::UnsupportedResource(plural.to_owned()))?;
     let Some(mut value) = body else {
         return Err(AdminError::invalid("wrong type: expected object, got nil"));

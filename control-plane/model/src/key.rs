@@ -18,12 +18,30 @@ const ID_MAX_LENGTH: usize = 64;
 pub enum ResourceKind {
     /// APISIX `routes`.
     Route,
+    /// APISIX `stream_routes`.
+    StreamRoute,
     /// APISIX `services`.
     Service,
     /// APISIX `upstreams`.
     Upstream,
     /// APISIX `ssls`.
     Ssl,
+    /// APISIX `consumers`, by user name.
+    Consumer,
+    /// APISIX `consumers/{username}/credentials`; the id is `username/credentials/id`.
+    Credential,
+    /// APISIX `consumer_groups`.
+    ConsumerGroup,
+    /// APISIX `plugin_configs`.
+    PluginConfig,
+    /// APISIX `global_rules`.
+    GlobalRule,
+    /// APISIX `plugin_metadata`, by plugin.
+    PluginMetadata,
+    /// APISIX `protos`.
+    Proto,
+    /// APISIX `secrets`; the id is `manager/id`.
+    Secret,
     /// Weft's `peer_authentications`.
     PeerAuthentication,
     /// Weft's `mesh`, of which there is one item, named `default`.
@@ -32,11 +50,20 @@ pub enum ResourceKind {
 
 impl ResourceKind {
     /// Every kind, in the order in which references point (targets last).
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 15] = [
         Self::Route,
+        Self::StreamRoute,
+        Self::GlobalRule,
+        Self::Credential,
+        Self::Consumer,
+        Self::ConsumerGroup,
+        Self::PluginConfig,
         Self::Service,
         Self::Upstream,
         Self::Ssl,
+        Self::Proto,
+        Self::PluginMetadata,
+        Self::Secret,
         Self::PeerAuthentication,
         Self::Mesh,
     ];
@@ -45,9 +72,18 @@ impl ResourceKind {
     pub fn directory(self) -> &'static str {
         match self {
             Self::Route => "routes",
+            Self::StreamRoute => "stream_routes",
             Self::Service => "services",
             Self::Upstream => "upstreams",
             Self::Ssl => "ssls",
+            Self::Consumer => "consumers",
+            Self::Credential => "credentials",
+            Self::ConsumerGroup => "consumer_groups",
+            Self::PluginConfig => "plugin_configs",
+            Self::GlobalRule => "global_rules",
+            Self::PluginMetadata => "plugin_metadata",
+            Self::Proto => "protos",
+            Self::Secret => "secrets",
             Self::PeerAuthentication => "peer_authentications",
             Self::Mesh => "mesh",
         }
@@ -57,9 +93,18 @@ impl ResourceKind {
     pub fn singular(self) -> &'static str {
         match self {
             Self::Route => "route",
+            Self::StreamRoute => "stream route",
             Self::Service => "service",
             Self::Upstream => "upstream",
             Self::Ssl => "ssl",
+            Self::Consumer => "consumer",
+            Self::Credential => "credential",
+            Self::ConsumerGroup => "consumer group",
+            Self::PluginConfig => "plugin config",
+            Self::GlobalRule => "global rule",
+            Self::PluginMetadata => "plugin metadata",
+            Self::Proto => "proto",
+            Self::Secret => "secret",
             Self::PeerAuthentication => "peer authentication",
             Self::Mesh => "mesh",
         }
@@ -67,12 +112,57 @@ impl ResourceKind {
 
     /// The prefix of every key of this kind, with the slash: `/apisix/routes/`.
     pub fn prefix(self) -> String {
-        let root = match self {
-            Self::Route | Self::Service | Self::Upstream | Self::Ssl => APISIX_PREFIX,
-            Self::PeerAuthentication | Self::Mesh => WEFT_PREFIX,
-        };
-        format!("{root}/{}/", self.directory())
+        match self {
+            Self::PeerAuthentication | Self::Mesh => format!("{WEFT_PREFIX}/{}/", self.directory()),
+            // They stand below their consumers.
+            Self::Credential => Self::Consumer.prefix(),
+            _ => format!("{APISIX_PREFIX}/{}/", self.directory()),
+        }
     }
+
+    /// The id that `text` is for this kind, if it is one.
+    pub fn id(self, text: &str) -> Option<ResourceId> {
+        let plain = |text: &str| text.parse::<ResourceId>().is_ok();
+        let valid = match self {
+            Self::Consumer => is_username(text),
+            Self::Credential => text
+                .split_once("/credentials/")
+                .is_some_and(|(consumer, id)| is_username(consumer) && plain(id)),
+            Self::Secret => {
+                text.split_once('/').is_some_and(|(manager, id)| plain(manager) && plain(id))
+            }
+            _ => plain(text),
+        };
+        valid.then(|| ResourceId(text.into()))
+    }
+
+    /// Whether a resource of this kind does anything to traffic, or is only
+    /// kept and checked.
+    pub fn has_effect(self) -> bool {
+        match self {
+            Self::Route
+            | Self::Service
+            | Self::Upstream
+            | Self::Ssl
+            | Self::PeerAuthentication
+            | Self::Mesh => true,
+            Self::StreamRoute
+            | Self::Consumer
+            | Self::Credential
+            | Self::ConsumerGroup
+            | Self::PluginConfig
+            | Self::GlobalRule
+            | Self::PluginMetadata
+            | Self::Proto
+            | Self::Secret => false,
+        }
+    }
+}
+
+/// APISIX's rule for `username`.
+fn is_username(text: &str) -> bool {
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
+    (1..=256).contains(&text.len()) && text.bytes().all(allowed)
 }
 
 /// The id of a resource, unique within its kind.
@@ -89,6 +179,11 @@ pub struct ResourceId(Arc<str>);
 pub struct IdError(String);
 
 impl ResourceId {
+    /// Stands for the id that a resource is about to get; no stored one has it.
+    pub fn unnamed() -> Self {
+        Self("".into())
+    }
+
     /// The id as text.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -153,7 +248,7 @@ impl ResourceKey {
     /// of directories, the id generator, kinds that Weft doesn't know.
     pub fn parse(key: &str) -> Option<Self> {
         ResourceKind::ALL.into_iter().find_map(|kind| {
-            let id = key.strip_prefix(kind.prefix().as_str())?.parse().ok()?;
+            let id = kind.id(key.strip_prefix(kind.prefix().as_str())?)?;
             Some(Self { kind, id })
         })
     }
@@ -171,14 +266,28 @@ mod tests {
 
     #[test]
     fn keys_follow_the_layout_of_apisix() {
-        for key in ["/apisix/routes/1", "/apisix/ssls/a.b-c_d", "/weft/peer_authentications/x"] {
+        for key in [
+            "/apisix/routes/1",
+            "/apisix/ssls/a.b-c_d",
+            "/weft/peer_authentications/x",
+            "/apisix/consumers/jack",
+            "/apisix/consumers/jack/credentials/c.1",
+            "/apisix/secrets/vault/1",
+        ] {
             assert_eq!(ResourceKey::parse(key).expect("a key").to_string(), key);
         }
     }
 
     #[test]
     fn keys_without_a_resource_are_none() {
-        for key in ["/apisix/routes/", "/apisix/gen_id", "/apisix/routes/1/2", "/other/routes/1"] {
+        for key in [
+            "/apisix/routes/",
+            "/apisix/gen_id",
+            "/apisix/routes/1/2",
+            "/other/routes/1",
+            "/apisix/secrets/vault",
+            "/apisix/consumers/a.b",
+        ] {
             assert_eq!(ResourceKey::parse(key), None, "{key}");
         }
     }

@@ -9,6 +9,7 @@
 mod endpoint;
 mod error;
 mod expr;
+mod kept;
 mod key;
 mod mesh;
 pub mod plugins;
@@ -23,6 +24,7 @@ mod workload;
 pub use endpoint::{Discover, DiscoverError, Endpoint, EndpointIdentity, Endpoints, MeshName};
 pub use error::DecodeError;
 pub use expr::{Expr, ExprError, Operator, Vars};
+pub use kept::{Kept, KeptFields};
 pub use key::{IdError, ResourceId, ResourceKey, ResourceKind};
 pub use mesh::{
     EffectiveMtls, MeshConfig, MtlsMode, MutualTls, OutboundTrafficPolicy, PeerAuthentication,

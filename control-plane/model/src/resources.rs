@@ -6,6 +6,7 @@ use rpds::RedBlackTreeMapSync;
 use serde_json::Value;
 
 use crate::error::DecodeError;
+use crate::kept::Kept;
 use crate::{
     MeshConfig, PeerAuthentication, ResourceId, ResourceKey, ResourceKind, Route, Service, Ssl,
     Upstream,
@@ -99,6 +100,8 @@ pub struct Resources {
     pub ssls: Collection<Ssl>,
     /// `/weft/peer_authentications`
     pub peer_authentications: Collection<PeerAuthentication>,
+    /// Everything that has no effect on traffic yet.
+    pub kept: Kept,
     /// `/weft/mesh/default`
     pub mesh: Arc<MeshConfig>,
     /// The revision of the last change of `mesh`; 0 while it is the default.
@@ -129,6 +132,7 @@ impl Resources {
             .chain(self.upstreams.keys(ResourceKind::Upstream))
             .chain(self.ssls.keys(ResourceKind::Ssl))
             .chain(self.peer_authentications.keys(ResourceKind::PeerAuthentication))
+            .chain(self.kept.keys())
             .chain((self.mesh_modified > 0).then(|| (ResourceKey::mesh(), self.mesh_modified)))
     }
 
@@ -153,6 +157,15 @@ impl Resources {
                 self.mesh = Arc::new(mesh.unwrap_or_default());
                 Ok(())
             }
+            ResourceKind::StreamRoute
+            | ResourceKind::Consumer
+            | ResourceKind::Credential
+            | ResourceKind::ConsumerGroup
+            | ResourceKind::PluginConfig
+            | ResourceKind::GlobalRule
+            | ResourceKind::PluginMetadata
+            | ResourceKind::Proto
+            | ResourceKind::Secret => self.kept.apply(change),
         }
     }
 }

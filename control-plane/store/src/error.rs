@@ -16,6 +16,9 @@ pub enum StoreError {
     /// No member of etcd answers, or none knows whether the write was kept.
     #[error("has no healthy etcd endpoint available: {0}")]
     Unavailable(String),
+    /// The resources come from a file.
+    #[error("not found: the resources are declared in {0}, change that file instead")]
+    ReadOnly(PathBuf),
     /// The engine failed; nothing of the write is kept.
     #[error("the store failed: {0}")]
     Engine(String),

@@ -31,6 +31,29 @@ pub(super) fn check(name: &str, conf: &Value) -> Checked {
     }
 }
 
+/// Checks what a consumer or a credential says of a plugin. A credential is
+/// only for plugins that authenticate.
+pub(super) fn of_consumer(name: &str, conf: &Value, is_credential: bool) -> Checked {
+    let mut full = conf.clone();
+    let Some(checked) = schema::check_authentication(name, &mut full) else {
+        if is_credential {
+            let known = SUPPORTED.contains(&name);
+            let message = match known {
+                true => {
+                    format!("only supports auth type plugins in consumer credential, got {name}")
+                }
+                false => format!("unknown plugin [{name}]"),
+            };
+            return Err(AdminError::Invalid(message));
+        }
+        return check(name, conf);
+    };
+    checked.map_err(|error| {
+        let message = format!("failed to check the configuration of plugin {name} err: {error}");
+        AdminError::Invalid(message)
+    })
+}
+
 /// What runs differently from what `_meta` would say is refused.
 fn meta(name: &str, conf: &Value) -> Checked {
     let Some(meta) = conf.get("_meta").and_then(Value::as_object) else {

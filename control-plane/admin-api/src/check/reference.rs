@@ -1,26 +1,26 @@
 //! References between resources, both ways.
 
 use serde_json::Value;
-use weft_control_model::{ResourceId, ResourceKind};
+use weft_control_model::{ResourceId, ResourceKey, ResourceKind};
 use weft_store::Store;
 
 use super::Checked;
 use crate::error::AdminError;
 
-/// The resource that `field` names must exist.
+/// The resource of `kind` that `field` names must exist.
 pub(super) async fn exists(
     store: &dyn Store,
     conf: &Value,
     field: &str,
-    prefix: &str,
-    name: &str,
+    kind: ResourceKind,
 ) -> Checked {
     let Some(id) = conf.get(field).map(plain) else {
         return Ok(());
     };
-    if fetch(store, prefix, &id).await?.is_some() {
+    if fetch(store, &kind.prefix(), &id).await?.is_some() {
         return Ok(());
     }
+    let name = kind.singular();
     let message = format!("failed to fetch {name} info by {name} id [{id}], response code: 404");
     Err(AdminError::invalid(message))
 }
@@ -40,47 +40,76 @@ pub(super) async fn fetch(
 
 /// Refuses to delete what another resource still uses.
 pub(crate) async fn unreferenced(store: &dyn Store, kind: ResourceKind, id: &str) -> Checked {
-    match kind {
-        ResourceKind::Service => {
-            for (user, value) in all(store, ResourceKind::Route).await? {
-                if uses(&value, "service_id", id) {
-                    let message = format!(
-                        "can not delete this service directly, route [{user}] is still using it now"
-                    );
-                    return Err(AdminError::invalid(message));
-                }
+    let (users, field): (&[ResourceKind], _) = match kind {
+        ResourceKind::Service => (&[ResourceKind::Route, ResourceKind::StreamRoute], "/service_id"),
+        ResourceKind::ConsumerGroup => (&[ResourceKind::Consumer], "/group_id"),
+        ResourceKind::PluginConfig => (&[ResourceKind::Route], "/plugin_config_id"),
+        ResourceKind::StreamRoute => (&[ResourceKind::StreamRoute], "/protocol/superior_id"),
+        ResourceKind::Proto => {
+            (&[ResourceKind::Route, ResourceKind::Service], "/plugins/grpc-transcode/proto_id")
+        }
+        ResourceKind::Upstream => return upstream_unused(store, id).await,
+        _ => return Ok(()),
+    };
+    for user in users {
+        for (name, value) in all(store, *user).await? {
+            if uses(&value, field, id) {
+                let directly = if kind == ResourceKind::Service { " directly" } else { "" };
+                return Err(still_used(kind, directly, user.singular(), &name));
             }
-            Ok(())
         }
-        ResourceKind::Upstream => {
-            upstream_unused(store, ResourceKind::Route, id).await?;
-            upstream_unused(store, ResourceKind::Service, id).await
-        }
-        _ => Ok(()),
     }
+    Ok(())
 }
 
-async fn upstream_unused(store: &dyn Store, users: ResourceKind, id: &str) -> Checked {
-    let name = users.singular();
-    for (user, value) in all(store, users).await? {
-        let by = if splits_to(&value, id) {
-            format!("plugin in {name}")
-        } else if uses(&value, "upstream_id", id) {
-            name.to_owned()
-        } else {
-            continue;
-        };
-        let message = format!("can not delete this upstream, {by} [{user}] is still using it now");
-        return Err(AdminError::invalid(message));
+fn still_used(kind: ResourceKind, directly: &str, by: &str, user: &str) -> AdminError {
+    let (kind, by) = (kind.singular(), by.replace(' ', "_"));
+    AdminError::invalid(format!(
+        "can not delete this {kind}{directly}, {by} [{user}] is still using it now"
+    ))
+}
+
+/// Upstreams are used by name and by the plugin `traffic-split`.
+async fn upstream_unused(store: &dyn Store, id: &str) -> Checked {
+    for users in [
+        ResourceKind::Route,
+        ResourceKind::Service,
+        ResourceKind::StreamRoute,
+        ResourceKind::PluginConfig,
+        ResourceKind::Consumer,
+        ResourceKind::ConsumerGroup,
+        ResourceKind::GlobalRule,
+    ] {
+        for (user, value) in all(store, users).await? {
+            let plugin = if splits_to(&value, id) {
+                "plugin in "
+            } else if uses(&value, "/upstream_id", id) {
+                ""
+            } else {
+                continue;
+            };
+            let by = users.singular().replace(' ', "_");
+            let message = format!(
+                "can not delete this upstream, {plugin}{by} [{user}] is still using it now"
+            );
+            return Err(AdminError::invalid(message));
+        }
     }
     Ok(())
 }
 
 /// Every stored value of `kind` with its id.
-async fn all(store: &dyn Store, kind: ResourceKind) -> Result<Vec<(String, Value)>, AdminError> {
+pub(super) async fn all(
+    store: &dyn Store,
+    kind: ResourceKind,
+) -> Result<Vec<(String, Value)>, AdminError> {
     let prefix = kind.prefix();
     let listing = store.list(&prefix).await?;
-    let values = listing.entries.into_iter().map(|entry| {
+    // Credentials stand among the consumers.
+    let of_kind = |entry: &weft_store::Entry| {
+        ResourceKey::parse(&entry.key).is_some_and(|key| key.kind == kind)
+    };
+    let values = listing.entries.into_iter().filter(of_kind).map(|entry| {
         let id = entry.key[prefix.len()..].to_owned();
         (id, serde_json::from_slice(&entry.value).unwrap_or_default())
     });
@@ -88,7 +117,7 @@ async fn all(store: &dyn Store, kind: ResourceKind) -> Result<Vec<(String, Value
 }
 
 fn uses(value: &Value, field: &str, id: &str) -> bool {
-    value.get(field).is_some_and(|used| plain(used) == id)
+    value.pointer(field).is_some_and(|used| plain(used) == id)
 }
 
 /// Whether `traffic-split` sends a share to the upstream `id`.
@@ -96,7 +125,7 @@ fn splits_to(value: &Value, id: &str) -> bool {
     let rules = value.pointer("/plugins/traffic-split/rules").and_then(Value::as_array);
     let shares = rules.into_iter().flatten().filter_map(|rule| rule.get("weighted_upstreams"));
     let mut shares = shares.filter_map(Value::as_array).flatten();
-    shares.any(|share| uses(share, "upstream_id", id))
+    shares.any(|share| uses(share, "/upstream_id", id))
 }
 
 /// A string as it is, a number as its digits.

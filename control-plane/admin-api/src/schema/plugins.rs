@@ -18,7 +18,7 @@ pub(super) fn all() -> [(&'static str, Value); 4] {
     })
 }
 
-fn meta() -> Value {
+pub(super) fn meta() -> Value {
     json!({
         "type": "object",
         "properties": {

@@ -168,7 +168,7 @@ pub(super) fn peer_authentication() -> Value {
 }
 
 /// An object of these fields and the ones that every resource has.
-fn closed(fields: Value) -> Value {
+pub(super) fn closed(fields: Value) -> Value {
     let mut properties = Map::from_iter([
         ("id".to_owned(), id()),
         ("desc".to_owned(), desc()),

@@ -103,6 +103,9 @@ impl Walk<'_> {
         {
             return Err(format!("expect object to have at least {least} properties"));
         }
+        if let Some(most) = number(schema, "maxProperties").filter(|most| count as f64 > *most) {
+            return Err(format!("expect object to have at most {most} properties"));
+        }
         Ok(())
     }
 

@@ -64,7 +64,7 @@ async fn unknown_paths_and_methods_are_refused() {
     server.raw("HEAD", "/apisix/admin", &[], "").await.expect(200);
     for (method, path, status, error) in [
         ("GET", "/nothing", 404, "Unsupported resource type: nothing"),
-        ("GET", "/consumers", 404, "Unsupported resource type: consumers"),
+        ("GET", "/credentials", 404, "Unsupported resource type: credentials"),
         ("PUT", "/plugins/redirect", 404, "not found"),
         ("POST", "/schema/route", 404, "not found"),
         ("GET", "/schema/nothing", 400, "not found schema: nothing"),

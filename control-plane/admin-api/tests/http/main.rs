@@ -2,6 +2,7 @@
 
 mod access;
 mod client;
+mod kept;
 mod lists;
 mod mesh;
 mod plugins;
