@@ -6,5 +6,7 @@ mod access;
 mod mesh;
 #[path = "control_plane/program.rs"]
 mod program;
+#[path = "control_plane/shared_etcd.rs"]
+mod shared_etcd;
 #[path = "control_plane/support.rs"]
 mod support;

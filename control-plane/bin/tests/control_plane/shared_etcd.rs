@@ -1,0 +1,151 @@
+//! Two control planes on one etcd, each a process of its own.
+
+#[path = "../../../store/src/etcd/tests/server.rs"]
+#[expect(dead_code, reason = "the store's own tests use more of it")]
+mod server;
+
+use std::collections::BTreeSet;
+use std::process::Stdio;
+
+use futures_util::future::join_all;
+use futures_util::stream::{self, StreamExt};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Bytes;
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use serde_json::{Value, json};
+use server::Server;
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::{Child, Command};
+
+/// A running program.
+struct Program {
+    process: Child,
+    admin: String,
+    client: Client<HttpConnector, Full<Bytes>>,
+    _folder: TempDir,
+}
+
+impl Program {
+    async fn start(etcd: &str) -> Self {
+        let folder = TempDir::new().expect("a folder");
+        let path = folder.path().join("config.yaml");
+        let text = format!(
+            "data_dir: {}\ndeployment: {{etcd: {{host: [\"{etcd}\"], timeout: 10}}}}\n\
+             admin: {{listen: 127.0.0.1:0, key_required: false}}\n\
+             xds: {{plaintext: 127.0.0.1:0, tls: 127.0.0.1:0}}\n",
+            folder.path().join("data").display()
+        );
+        std::fs::write(&path, text).expect("written");
+        let mut process = Command::new(env!("CARGO_BIN_EXE_weft-control-plane"))
+            .arg("-c")
+            .arg(&path)
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .expect("it starts");
+        let mut lines = BufReader::new(process.stderr.take().expect("piped")).lines();
+        let admin = loop {
+            let line = lines.next_line().await.expect("a log").expect("it serves");
+            if let Some((_, rest)) = line.split_once("serving admin=") {
+                break rest.split(' ').next().expect("an address").to_owned();
+            }
+        };
+        tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+        let client = Client::builder(TokioExecutor::new()).build_http();
+        Self { process, admin, client, _folder: folder }
+    }
+
+    /// A request below `/apisix/admin`; nothing if it isn't answered.
+    async fn call(&self, method: &str, path: &str, body: &Value) -> Option<(u16, Value)> {
+        let request = hyper::Request::builder()
+            .method(method)
+            .uri(format!("http://{}/apisix/admin{path}", self.admin))
+            .body(Full::new(Bytes::from(body.to_string())))
+            .expect("a request");
+        let answer = self.client.request(request).await.ok()?;
+        let status = answer.status().as_u16();
+        let body = answer.into_body().collect().await.ok()?.to_bytes();
+        Some((status, serde_json::from_slice(&body).unwrap_or_default()))
+    }
+
+    async fn routes(&self) -> BTreeSet<String> {
+        let (status, answer) = self.call("GET", "/routes", &Value::Null).await.expect("an answer");
+        assert_eq!(status, 200, "{answer}");
+        let list = answer["list"].as_array().expect("a list").iter();
+        list.map(|item| item["key"].as_str().expect("a key").to_owned()).collect()
+    }
+}
+
+fn route() -> Value {
+    json!({"uri": "/a", "upstream": {"nodes": {"127.0.0.1:80": 1}}})
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn both_see_all_writes_and_ids_do_not_collide() {
+    let etcd = Server::start().await;
+    let (a, b) = (Program::start(&etcd.url).await, Program::start(&etcd.url).await);
+    let post = async |program: &Program| {
+        let (status, answer) = program.call("POST", "/routes", &route()).await.expect("an answer");
+        assert_eq!(status, 201, "{answer}");
+        answer["key"].as_str().expect("a key").to_owned()
+    };
+    let posts = (0..100).map(|index| post(if index % 2 == 0 { &a } else { &b }));
+    let keys: BTreeSet<_> = join_all(posts).await.into_iter().collect();
+    assert_eq!(keys.len(), 100);
+    assert_eq!((a.routes().await, b.routes().await), (keys.clone(), keys.clone()));
+    // Each knows the revision that the other wrote.
+    let path = keys.first().expect("a key").trim_start_matches("/apisix").to_owned();
+    let patch = async |program: &Program, name: &str| {
+        let answer = program.call("PATCH", &path, &json!({"labels": {name: "x"}})).await;
+        answer.expect("an answer").0
+    };
+    assert_eq!((patch(&a, "a").await, patch(&b, "b").await), (200, 200));
+    let (_, answer) = a.call("GET", &path, &Value::Null).await.expect("an answer");
+    assert_eq!(answer["value"]["labels"], json!({"a": "x", "b": "x"}));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_one_acknowledged_before_it_was_killed_the_other_has() {
+    let etcd = Server::start().await;
+    let (mut a, b) = (Program::start(&etcd.url).await, Program::start(&etcd.url).await);
+    let mut acknowledged = Vec::new();
+    {
+        let put = async |index: u32| {
+            let path = format!("/routes/{index}");
+            let answer = a.call("PUT", &path, &route()).await;
+            answer.filter(|(status, _)| *status == 201).map(|_| format!("/apisix{path}"))
+        };
+        let mut writes = stream::iter(0..1000).map(put).buffer_unordered(32);
+        let id = a.process.id().expect("it runs").to_string();
+        while let Some(written) = writes.next().await {
+            acknowledged.extend(written);
+            if acknowledged.len() == 200 {
+                let killed = std::process::Command::new("kill").args(["-9", &id]).status();
+                assert!(killed.expect("kill runs").success());
+            }
+        }
+    }
+    a.process.wait().await.expect("it ended");
+    assert!((200..1000).contains(&acknowledged.len()), "{}", acknowledged.len());
+    let kept = b.routes().await;
+    assert_eq!(acknowledged.iter().find(|key| !kept.contains(*key)), None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_etcd_reads_are_answered_and_writes_fail_in_apisix_s_words() {
+    let mut etcd = Server::start().await;
+    let program = Program::start(&etcd.url).await;
+    program.call("PUT", "/routes/1", &route()).await.expect("written");
+    etcd.kill().await;
+    let (status, answer) = program.call("PUT", "/routes/2", &route()).await.expect("an answer");
+    let error = answer["error_msg"].as_str().expect("an error");
+    assert_eq!(status, 503);
+    assert!(error.starts_with("has no healthy etcd endpoint available"), "{error}");
+    assert_eq!(program.routes().await.len(), 1);
+    etcd.restart().await;
+    let (status, answer) = program.call("PUT", "/routes/2", &route()).await.expect("an answer");
+    assert_eq!(status, 201, "{answer}");
+}
