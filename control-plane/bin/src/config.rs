@@ -10,7 +10,9 @@ use serde::{Deserialize, Deserializer, de};
 use weft_control_model::MeshConfig;
 use weft_translate::Settings;
 
-pub use deployment::{DeploymentConfig, EtcdConfig, EtcdTlsConfig};
+pub use deployment::{
+    ConfigProvider, DataPlaneConfig, DeploymentConfig, EtcdConfig, EtcdTlsConfig,
+};
 
 /// What the control plane is told. Everything has a default; unknown keys are errors.
 #[derive(Debug, Clone, PartialEq, Deserialize)]

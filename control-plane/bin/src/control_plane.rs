@@ -149,7 +149,8 @@ async fn settle_mesh(store: &dyn Store, configured: &MeshConfig) -> Result<MeshC
     let value = serde_json::to_string(configured)?;
     let put = Put { expect: Expect::Absent, ..Put::new(key, value) };
     match store.put(put).await {
-        Ok(_) | Err(StoreError::Conflict) => Ok(configured.clone()),
+        // A declarative file that says nothing of the mesh leaves it to the configuration.
+        Ok(_) | Err(StoreError::Conflict | StoreError::ReadOnly(_)) => Ok(configured.clone()),
         Err(error) => Err(error.into()),
     }
 }

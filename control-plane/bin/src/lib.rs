@@ -9,6 +9,7 @@ mod admin_key;
 mod authority;
 mod config;
 mod control_plane;
+mod declared;
 mod directory;
 mod engine;
 mod identity;
@@ -18,8 +19,12 @@ mod storage;
 mod view;
 
 pub use authority::issue_token;
-pub use config::{Config, ConfigError, DeploymentConfig, EtcdConfig, EtcdTlsConfig};
+pub use config::{
+    Config, ConfigError, ConfigProvider, DataPlaneConfig, DeploymentConfig, EtcdConfig,
+    EtcdTlsConfig,
+};
 pub use control_plane::{ControlPlane, StartError};
+pub use declared::{export, import};
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

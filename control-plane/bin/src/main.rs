@@ -1,7 +1,8 @@
 //! The control plane program: arguments, logs, signals.
 
 use std::io::{IsTerminal, Write};
-use std::path::PathBuf;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -9,7 +10,8 @@ use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
-use weft_control_plane::{Config, ControlPlane, issue_token};
+use weft_control_plane::{Config, ControlPlane, export, import, issue_token};
+use weft_store::{Format, Imported};
 
 /// Weft's control plane: Admin API, xDS and certificates
 #[derive(Debug, Parser)]
@@ -42,6 +44,20 @@ enum Command {
         #[arg(long, default_value_t = 24)]
         hours: u32,
     },
+    /// Write the resources of the store as a declarative file: apisix.yaml or .json
+    Export {
+        /// The file, JSON if it is called so, else YAML; without one, YAML is printed
+        #[arg(short, long)]
+        output: Option<PathBuf>,
+    },
+    /// Bring the store to what a declarative file says
+    Import {
+        /// The file, JSON if it is called so, else YAML
+        file: PathBuf,
+        /// Delete what the file doesn't say
+        #[arg(long)]
+        replace: bool,
+    },
 }
 
 fn main() -> ExitCode {
@@ -61,14 +77,43 @@ fn run(arguments: &Arguments) -> Result<()> {
         Some(path) => Config::read(path)?,
         None => Config::default(),
     };
-    if let Some(Command::Token { namespace, service_account, hours }) = &arguments.command {
-        let ttl = Duration::from_secs(u64::from(*hours) * 3600);
-        let token = issue_token(&config.data_dir, namespace, service_account, ttl)?;
-        return writeln!(std::io::stdout(), "{token}").context("can't print the token");
-    }
-    start_log(arguments)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(serve(config))
+    match &arguments.command {
+        None => {
+            start_log(arguments)?;
+            runtime.block_on(serve(config))
+        }
+        Some(Command::Token { namespace, service_account, hours }) => {
+            let ttl = Duration::from_secs(u64::from(*hours) * 3600);
+            let token = issue_token(&config.data_dir, namespace, service_account, ttl)?;
+            print(&format!("{token}\n"))
+        }
+        Some(Command::Export { output }) => {
+            let format = output.as_deref().map_or(Format::Yaml, Format::of);
+            let text = runtime.block_on(export(&config, format))?;
+            match output {
+                Some(path) => write_private(path, &text)
+                    .with_context(|| format!("can't write {}", path.display())),
+                None => print(&text),
+            }
+        }
+        Some(Command::Import { file, replace }) => {
+            let Imported { written, deleted, unchanged } =
+                runtime.block_on(import(&config, file, *replace))?;
+            print(&format!("{written} written, {deleted} deleted, {unchanged} unchanged\n"))
+        }
+    }
+}
+
+fn print(text: &str) -> Result<()> {
+    std::io::stdout().write_all(text.as_bytes()).context("can't print")
+}
+
+/// Private keys are in it: nobody else may read.
+fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
+    let mut options = std::fs::OpenOptions::new();
+    let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    file.write_all(text.as_bytes())
 }
 
 async fn serve(config: Config) -> Result<()> {

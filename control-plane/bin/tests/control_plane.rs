@@ -2,6 +2,8 @@
 
 #[path = "control_plane/access.rs"]
 mod access;
+#[path = "control_plane/declared.rs"]
+mod declared;
 #[path = "control_plane/mesh.rs"]
 mod mesh;
 #[path = "control_plane/program.rs"]

@@ -1,13 +1,15 @@
-//! Where resources are kept: one trait; an embedded store and etcd.
+//! Where resources are kept: one trait; an embedded store, etcd, a file.
 //!
 //! Keys are those of APISIX's etcd (`/apisix/routes/1`), values are the JSON
 //! of the resource. Every change has a revision that only grows; writes may
 //! be bound to the revision that their author saw, and watchers follow from a
 //! revision on. A watcher that is too slow is told so and reads anew.
 
+mod declared;
 mod embedded;
 mod error;
 mod etcd;
+mod file;
 mod follow;
 mod history;
 
@@ -22,9 +24,11 @@ use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 
+pub use declared::{Declared, DeclaredError, Format, Imported};
 pub use embedded::EmbeddedStore;
 pub use error::{OpenError, StoreError, WatchError};
 pub use etcd::{EtcdConfig, EtcdStore, EtcdTls, EtcdUser};
+pub use file::FileStore;
 pub use follow::Follower;
 
 /// A point in the store's history; 0 is before the first change.

@@ -12,6 +12,43 @@ use weft_store::{EtcdTls, EtcdUser};
 pub struct DeploymentConfig {
     /// `etcd`: kept there.
     pub etcd: Option<EtcdConfig>,
+    /// `role_data_plane`: read from a file.
+    pub role_data_plane: DataPlaneConfig,
+}
+
+/// APISIX's standalone mode (`deployment.role_data_plane`).
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DataPlaneConfig {
+    /// Where the resources come from.
+    pub config_provider: ConfigProvider,
+    /// The file; `apisix.yaml` or `apisix.json` of the current folder without.
+    pub config_file: Option<PathBuf>,
+}
+
+/// Where the resources come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ConfigProvider {
+    /// `deployment.etcd` if it is there, else the embedded store.
+    #[default]
+    Etcd,
+    /// A YAML file that ends in `#END`.
+    Yaml,
+    /// A JSON file.
+    Json,
+}
+
+impl DataPlaneConfig {
+    /// The file, if the resources come from one.
+    pub(crate) fn file(&self) -> Option<PathBuf> {
+        let default = match self.config_provider {
+            ConfigProvider::Etcd => return None,
+            ConfigProvider::Yaml => "apisix.yaml",
+            ConfigProvider::Json => "apisix.json",
+        };
+        Some(self.config_file.clone().unwrap_or_else(|| PathBuf::from(default)))
+    }
 }
 
 /// How etcd is reached (`deployment.etcd`).

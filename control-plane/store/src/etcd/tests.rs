@@ -1,17 +1,18 @@
 mod secured;
-mod server;
+pub(crate) mod server;
 
 use std::collections::BTreeSet;
 
 use futures_util::future::join_all;
 use prost::Message;
-use server::{PATIENCE, Server, Way};
+pub(crate) use server::Server;
+use server::{PATIENCE, Way};
 
 use super::*;
 use crate::{Event, Follower, conformance};
 
 /// A store whose members answer soon or not at all.
-async fn store(urls: &[&str]) -> EtcdStore {
+pub(crate) async fn store(urls: &[&str]) -> EtcdStore {
     EtcdStore::open(&config(urls)).await.expect("a store")
 }
 
