@@ -10,6 +10,7 @@ pub mod cache;
 mod config;
 mod driver;
 mod handle;
+mod journal;
 mod persist;
 mod rpc;
 mod transport;

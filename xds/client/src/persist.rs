@@ -1,11 +1,15 @@
 //! Writing the cache behind the driver's back.
 
-use std::{path::PathBuf, time::Duration};
+use std::{collections::BTreeSet, path::PathBuf, time::Duration};
 
 use tokio::{task::JoinHandle, time::Instant};
+use weft_xds_ads::{Holdings, ResourceType};
 use weft_xds_proto::pb::envoy::config::core::v3::Node;
 
-use crate::{Cache, CacheError, CachedState, ClientConfig};
+use crate::{
+    Cache, CacheError, CachedState, ClientConfig,
+    journal::{Journal, replay},
+};
 
 /// Collects changes for a while, then has them written.
 #[derive(Debug)]
@@ -14,7 +18,19 @@ pub(crate) struct Persist {
     node: Node,
     delay: Duration,
     due: Option<Instant>,
-    writing: Option<JoinHandle<Result<(), CacheError>>>,
+    changes: Changes,
+    /// The cache that this process has written, if changes can be appended to it.
+    journal: Option<Journal>,
+    writing: Option<JoinHandle<Result<Journal, CacheError>>>,
+}
+
+/// What has changed since it was written.
+#[derive(Debug, Default)]
+struct Changes {
+    /// Endpoints by name.
+    endpoints: BTreeSet<String>,
+    /// Something else.
+    other: bool,
 }
 
 impl Persist {
@@ -24,6 +40,8 @@ impl Persist {
             node: config.node.clone(),
             delay: config.cache_delay,
             due: None,
+            changes: Changes::default(),
+            journal: None,
             writing: None,
         }
     }
@@ -32,7 +50,14 @@ impl Persist {
     pub(crate) async fn load(&self) -> Result<Option<CachedState>, CacheError> {
         let Some(path) = self.path.clone() else { return Ok(None) };
         let node = self.node.clone();
-        match tokio::task::spawn_blocking(move || Cache::load(&path, &node)).await {
+        let load = move || {
+            let mut state = Cache::load(&path, &node)?;
+            if let Some(state) = &mut state {
+                replay(&path, state).map_err(|source| CacheError::Io { path, source })?;
+            }
+            Ok(state)
+        };
+        match tokio::task::spawn_blocking(load).await {
             Ok(loaded) => loaded,
             // The runtime is shutting down.
             Err(_) => Ok(None),
@@ -41,6 +66,26 @@ impl Persist {
 
     /// Something to be kept has changed. The first change of a series sets the time.
     pub(crate) fn changed(&mut self) {
+        self.changes.other = true;
+        self.set_due();
+    }
+
+    /// These resources have changed, or are gone.
+    pub(crate) fn resources_changed<'a>(
+        &mut self,
+        kind: ResourceType,
+        names: impl Iterator<Item = &'a String>,
+    ) {
+        if kind != ResourceType::Endpoint {
+            return self.changed();
+        }
+        if self.path.is_some() {
+            self.changes.endpoints.extend(names.cloned());
+        }
+        self.set_due();
+    }
+
+    fn set_due(&mut self) {
         if self.path.is_some() && self.due.is_none() {
             self.due = Some(Instant::now() + self.delay);
         }
@@ -56,13 +101,31 @@ impl Persist {
         self.written().await
     }
 
+    /// Starts appending what has changed, if that is enough.
+    pub(crate) fn append(&mut self, holdings: &Holdings) -> bool {
+        let Changes { endpoints, other: false } = &self.changes else { return false };
+        let (Some(path), Some(journal)) = (self.path.clone(), self.journal.take()) else {
+            return false;
+        };
+        let Some(record) = journal.record(endpoints, holdings) else { return false };
+        self.due = None;
+        self.changes = Changes::default();
+        self.writing = Some(tokio::task::spawn_blocking(move || {
+            journal.append(&path, &record).map_err(|source| CacheError::Io { path, source })
+        }));
+        true
+    }
+
     /// Starts writing `state`.
     pub(crate) fn write(&mut self, state: CachedState) {
         self.due = None;
         let Some(path) = self.path.clone() else { return };
         let node = self.node.clone();
-        self.writing =
-            Some(tokio::task::spawn_blocking(move || Cache::store(&path, &node, &state)));
+        self.changes = Changes::default();
+        self.writing = Some(tokio::task::spawn_blocking(move || {
+            Cache::store(&path, &node, &state)?;
+            Journal::begin(&path).map_err(|source| CacheError::Io { path, source })
+        }));
     }
 
     /// Whether changes wait to be written.
@@ -75,6 +138,15 @@ impl Persist {
         let Some(writing) = &mut self.writing else { return Ok(()) };
         let result = writing.await;
         self.writing = None;
-        result.unwrap_or(Ok(()))
+        match result {
+            Ok(Ok(journal)) => self.journal = Some(journal),
+            Ok(Err(error)) => {
+                self.journal = None;
+                return Err(error);
+            }
+            // The runtime is shutting down.
+            Err(_) => {}
+        }
+        Ok(())
     }
 }

@@ -71,6 +71,8 @@ impl<P: Rpc> State<P> {
         let Some(received) = self.machine.receive(response) else { return };
         let (kind, version) = (received.update.resource_type, received.update.version.clone());
         let (added, removed) = (received.update.added.len(), received.update.removed.len());
+        let names = received.update.added.iter().map(|one| &one.name);
+        self.persist.resources_changed(kind, names.chain(&received.update.removed));
         let rejected = self.handler.apply(received.update);
         tracing::debug!(%kind, version, added, removed, rejected = rejected.len(), "update");
         for one in &rejected {
@@ -83,7 +85,6 @@ impl<P: Rpc> State<P> {
             self.subscribe();
         }
         self.record(kind, version, rejected);
-        self.persist.changed();
     }
 
     pub(super) fn subscribe(&mut self) {
@@ -147,6 +148,9 @@ impl<P: Rpc> State<P> {
     /// Has what is held written to the cache; `earlier` is how the write before ended.
     pub(super) fn write(&mut self, earlier: Result<(), CacheError>) {
         self.written(earlier);
+        if self.persist.append(self.machine.holdings()) {
+            return;
+        }
         let blobs = self.shared.blobs.lock().clone();
         self.persist.write(CachedState::of(self.machine.holdings(), blobs));
     }

@@ -39,6 +39,26 @@ async fn without_a_server_the_last_good_snapshot_is_served() {
 }
 
 #[tokio::test]
+async fn changed_endpoints_are_served_without_a_server_too() {
+    for variant in BOTH {
+        let folder = tempfile::tempdir().unwrap();
+        let world = World::new();
+        let server = Server::start(&world).await;
+        let mut client = Client::start(cached(variant, &folder), &Way::to(&server));
+        client.holds_the_first_world().await;
+        for version in ["2", "3"] {
+            world.set(EDS, &[("a", version), ("b", "1")]);
+            client.holds(EDS, &[("a", version), ("b", "1")]).await;
+        }
+        client.handle.shutdown().await;
+        server.stop().await;
+        let mut client = Client::start(cached(variant, &folder), &Arc::new(Way::default()));
+        client.holds(EDS, &[("a", "3"), ("b", "1")]).await;
+        client.handle.shutdown().await;
+    }
+}
+
+#[tokio::test]
 async fn what_went_meanwhile_is_removed_when_the_server_is_back() {
     for variant in BOTH {
         let folder = tempfile::tempdir().unwrap();
