@@ -68,14 +68,24 @@ fn is_beginning(bytes: &[u8], fields: usize) -> Result<(), Refusal> {
     let mut fields = vec![MaybeUninit::uninit(); fields];
     let mut request = httparse::Request::new(&mut []);
     let parsed = request.parse_with_uninit_headers(bytes, &mut fields);
-    parsed.map(|_| ()).map_err(refusal)
+    parsed.map(|_| ()).map_err(|error| refusal(error, bytes))
 }
 
-fn refusal(error: httparse::Error) -> Refusal {
+fn refusal(error: httparse::Error, bytes: &[u8]) -> Refusal {
     match error {
         httparse::Error::TooManyHeaders => Refusal::TooManyHeaders,
+        httparse::Error::HeaderValue | httparse::Error::Token if has_control(bytes) => {
+            Refusal::InvalidCharacters
+        }
         _ => Refusal::Malformed,
     }
+}
+
+/// Whether a character that is neither text nor the end of a line follows the method.
+fn has_control(bytes: &[u8]) -> bool {
+    let control = |byte: &u8| byte.is_ascii_control() && !matches!(byte, b'\t' | b'\r' | b'\n');
+    let method = bytes.iter().position(|byte| !byte.is_ascii_alphabetic());
+    method.is_some_and(|end| bytes[end] == b' ' && bytes[end..].iter().any(control))
 }
 
 fn parse_request<'a>(
@@ -84,7 +94,8 @@ fn parse_request<'a>(
     limits: Limits,
 ) -> Result<(RequestParts, Fields), Refusal> {
     let mut request = httparse::Request::new(&mut []);
-    let parsed = request.parse_with_uninit_headers(head, fields).map_err(refusal)?;
+    let parsed = request.parse_with_uninit_headers(head, fields);
+    let parsed = parsed.map_err(|error| refusal(error, head))?;
     let (Status::Complete(_), Some(method), Some(path), Some(version)) =
         (parsed, request.method, request.path, request.version)
     else {

@@ -8,6 +8,8 @@ use http::StatusCode;
 pub enum Refusal {
     /// It is no HTTP/1 message.
     Malformed,
+    /// A value or the target has a character that it must not have.
+    InvalidCharacters,
     /// `Content-Length` and `Transfer-Encoding` together (RFC 9112, 6.1).
     LengthAndChunks,
     /// A transfer coding other than `chunked` (RFC 9112, 6.1).
@@ -25,7 +27,9 @@ impl Refusal {
     #[must_use]
     pub fn status(self) -> StatusCode {
         match self {
-            Self::Malformed | Self::LengthAndChunks => StatusCode::BAD_REQUEST,
+            Self::Malformed | Self::InvalidCharacters | Self::LengthAndChunks => {
+                StatusCode::BAD_REQUEST
+            }
             Self::UnknownCoding => StatusCode::NOT_IMPLEMENTED,
             Self::HeadTooLarge | Self::TooManyHeaders => {
                 StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE
@@ -38,7 +42,7 @@ impl Refusal {
     #[must_use]
     pub fn text(self) -> &'static str {
         match self {
-            Self::Malformed | Self::LengthAndChunks => "Bad Request",
+            Self::Malformed | Self::InvalidCharacters | Self::LengthAndChunks => "Bad Request",
             Self::UnknownCoding => "Not Implemented",
             Self::HeadTooLarge | Self::TooManyHeaders => "Request Header Fields Too Large",
             Self::Late => "request header timeout",
@@ -50,6 +54,7 @@ impl Refusal {
     pub fn details(self) -> &'static str {
         match self {
             Self::Malformed => "http1.codec_error",
+            Self::InvalidCharacters => "http1.invalid_characters",
             Self::LengthAndChunks => "http1.content_length_and_chunked_not_allowed",
             Self::UnknownCoding => "http1.invalid_transfer_encoding",
             Self::HeadTooLarge => "http1.headers_too_large",

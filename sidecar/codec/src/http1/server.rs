@@ -245,7 +245,8 @@ impl<T: Transport + 'static, S: Service> ServerConnection<T, S> {
         } else {
             Incoming::Http1(RequestBody::new(&self.link, generation, upgrading))
         };
-        let answer = self.service.call(Request::from_parts(head, body));
+        let request = Request::from_parts(head, body);
+        let answer = || self.service.call(request);
         self.state = State::Busy(Exchange::new(asked, self.options.spelling, answer));
     }
 }

@@ -6,6 +6,7 @@ mod basics;
 mod bodies;
 mod checks;
 mod client;
+mod codec;
 mod drain;
 mod headers;
 mod logs;

@@ -157,11 +157,12 @@ impl Open {
 
 impl Drop for Open {
     fn drop(&mut self) {
+        let given_up = self.connecting;
         self.connected();
         if let Some(pool) = self.pool.upgrade() {
             sub(&pool.open);
-            // Those who still wait need another one.
-            if !pool.waiters.borrow().is_empty() {
+            // Those who still wait need another one; where attempts are given up, the worker ends.
+            if !given_up && !pool.waiters.borrow().is_empty() {
                 pool.top_up();
             }
         }

@@ -95,8 +95,14 @@ pub(super) struct Exchange<S: Service> {
 }
 
 impl<S: Service> Exchange<S> {
-    pub(super) fn new(asked: Asked, spelling: Spelling, answer: S::Future) -> Box<Self> {
-        let step = Step::Handling(Box::pin(answer));
+    pub(super) fn new(
+        asked: Asked,
+        spelling: Spelling,
+        answer: impl FnOnce() -> S::Future,
+    ) -> Box<Self> {
+        // The future is large: made where it stays, it is not copied there.
+        let place = Box::new_uninit();
+        let step = Step::Handling(Box::into_pin(Box::write(place, answer())));
         Box::new(Self::at(step, asked, spelling))
     }
 
@@ -133,6 +139,10 @@ impl<S: Service> Exchange<S> {
     ) -> Poll<Result<After, CodecError>> {
         if let Step::Handling(answer) = &mut self.step {
             match answer.as_mut().poll(cx) {
+                // Who breaks off in the middle of a request is owed no response.
+                Poll::Ready(_) if link.borrow().cut_off => {
+                    return Poll::Ready(Err(CodecError::Closed));
+                }
                 Poll::Ready(answer) => self.answer(answer, link, ending),
                 Poll::Pending => {
                     let gone = link.borrow_mut().poll_gone(cx);

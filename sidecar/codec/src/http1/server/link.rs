@@ -36,6 +36,8 @@ pub(super) struct Link<T> {
     owes_continue: bool,
     /// Whether the body could not be read to its end.
     pub(super) failed: bool,
+    /// Whether that was because the client has ended the connection.
+    pub(super) cut_off: bool,
     /// Whether nobody will read the body.
     pub(super) unwanted: bool,
     /// The connection's task, if it waits for the end of the body.
@@ -54,6 +56,7 @@ impl<T: Transport> Link<T> {
             continue_left: 0,
             owes_continue: false,
             failed: false,
+            cut_off: false,
             unwanted: false,
             waiting: None,
         }
@@ -162,6 +165,7 @@ impl<T: Transport> Link<T> {
             let expected = self.decoder.expected();
             let count = ready!(self.buffer.poll_fill(&mut self.io, cx, expected))?;
             if count == 0 && !self.decoder.end() {
+                self.cut_off = true;
                 return Poll::Ready(Some(Err(CodecError::Closed)));
             }
         }
