@@ -3,6 +3,7 @@
 //! A filter is found by the type of its configuration. Its folder holds the filter itself, which
 //! knows no protobuf, and `config.rs`, which decodes and checks its message.
 
+mod bucket;
 pub mod config;
 mod http;
 mod network;

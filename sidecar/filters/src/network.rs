@@ -1,3 +1,4 @@
 //! The network filters.
 
+pub(crate) mod local_ratelimit;
 pub(crate) mod rbac;

@@ -11,7 +11,9 @@ use weft_xds_proto::pb::envoy::config::core::v3::Node;
 use weft_xds_proto::pb::google::protobuf::Any;
 
 use crate::config::FieldError;
-use crate::http::{cors, fault, header_mutation, peer_metadata, rbac, router};
+use crate::http::{
+    cors, fault, header_mutation, jwt_authn, local_ratelimit, peer_metadata, rbac, router,
+};
 use crate::network;
 
 /// What the compilation of a filter reads besides the filter's own message.
@@ -74,7 +76,7 @@ impl fmt::Debug for NetworkFilterKind {
 
 type CompileHttp = fn(&Any, &mut FilterCx<'_>) -> Result<HttpFilterKind, FieldError>;
 type CompileNetwork = fn(&Any, &mut FilterCx<'_>) -> Result<NetworkFilterKind, FieldError>;
-type CompilePerRoute = fn(&Any) -> Result<RouteFilterConfig, FieldError>;
+type CompilePerRoute = fn(&Any, &mut FilterCx<'_>) -> Result<RouteFilterConfig, FieldError>;
 
 /// HTTP filters by the name of their configuration message.
 const HTTP: &[(&str, CompileHttp)] = &[
@@ -86,6 +88,11 @@ const HTTP: &[(&str, CompileHttp)] = &[
         header_mutation::config::compile,
     ),
     ("envoy.extensions.filters.http.rbac.v3.RBAC", rbac::config::compile),
+    (
+        "envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit",
+        local_ratelimit::config::compile,
+    ),
+    ("envoy.extensions.filters.http.jwt_authn.v3.JwtAuthentication", jwt_authn::config::compile),
     ("io.istio.http.peer_metadata.Config", peer_metadata::config::compile),
     // Statistics that Weft keeps in another way, or not: nothing happens to traffic.
     ("envoy.extensions.filters.http.grpc_stats.v3.FilterConfig", inert),
@@ -103,11 +110,20 @@ const PER_ROUTE: &[(&str, CompilePerRoute)] = &[
         header_mutation::config::per_route,
     ),
     ("envoy.extensions.filters.http.rbac.v3.RBACPerRoute", rbac::config::per_route),
+    (
+        "envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit",
+        local_ratelimit::config::per_route,
+    ),
+    ("envoy.extensions.filters.http.jwt_authn.v3.PerRouteConfig", jwt_authn::config::per_route),
 ];
 
 /// Network filters by the name of their configuration message.
 const NETWORK: &[(&str, CompileNetwork)] = &[
     ("envoy.extensions.filters.network.rbac.v3.RBAC", network::rbac::config::compile),
+    (
+        "envoy.extensions.filters.network.local_ratelimit.v3.LocalRateLimit",
+        network::local_ratelimit::config::compile,
+    ),
     ("envoy.tcp.metadataexchange.config.MetadataExchange", inert_network),
     ("stats.PluginConfig", inert_network),
 ];
@@ -154,12 +170,16 @@ pub fn compile_http(
 ///
 /// # Errors
 /// No filter is known for the message, or the filter refuses it.
-pub fn compile_per_route(name: &str, config: &Any) -> Result<RouteFilterConfig, FieldError> {
+pub fn compile_per_route(
+    name: &str,
+    config: &Any,
+    cx: &mut FilterCx<'_>,
+) -> Result<RouteFilterConfig, FieldError> {
     let message = message_name(config)?;
     let (_, compile) = PER_ROUTE.iter().find(|(known, _)| *known == message).ok_or_else(|| {
         FieldError::new(format!("no filter takes {message:?} (for {name:?}) on a route"))
     })?;
-    compile(config)
+    compile(config, cx)
 }
 
 /// Compiles the network filter `name`, one that comes before the terminal filter.
@@ -202,7 +222,7 @@ mod tests {
             error.to_string(),
             "typed_config: no filter is known for \"a.B\" (named \"my.filter\")"
         );
-        assert!(compile_per_route("my.filter", &any).is_err());
+        assert!(compile_per_route("my.filter", &any, &mut Fixture::default().cx()).is_err());
         assert!(compile_network("my.filter", &any, &mut Fixture::default().cx()).is_err());
     }
 

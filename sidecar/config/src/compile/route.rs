@@ -1,7 +1,6 @@
 //! Route configurations.
 
 mod action;
-mod matching;
 mod redirect;
 mod retry;
 
@@ -9,8 +8,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use weft_filter_api::RouteFilterConfig;
-use weft_filters::compile_per_route;
-use weft_filters::config::{FieldError, Within, decode, header_mutations};
+use weft_filters::config::{FieldError, Within, decode, header_mutations, route_match};
+use weft_filters::{FilterCx, compile_per_route};
 use weft_model::{Route, RouteAction, Routes, VirtualHost};
 use weft_route::{CompileError, HostRule, RouteRule, RouteTable, TableOptions};
 use weft_xds_proto::any::is;
@@ -63,7 +62,7 @@ pub(crate) fn routes(cx: &mut Cx<'_>, config: &RouteConfiguration) -> Result<Rou
     if let Some((_, field)) = refused.iter().find(|(set, _)| *set) {
         return Err(FieldError::unsupported(field));
     }
-    let filters = per_filter(&config.typed_per_filter_config, PerFilter::default())?;
+    let filters = per_filter(cx, &config.typed_per_filter_config, PerFilter::default())?;
     let mut hosts = Vec::with_capacity(config.virtual_hosts.len());
     for (index, host) in config.virtual_hosts.iter().enumerate() {
         hosts.push(virtual_host(cx, config, host, &filters).within_item("virtual_hosts", index)?);
@@ -114,7 +113,7 @@ fn virtual_host(
     let inherited = Inherited {
         table,
         host,
-        filters: per_filter(&host.typed_per_filter_config, filters.clone())?,
+        filters: per_filter(cx, &host.typed_per_filter_config, filters.clone())?,
         max_body: max_body.map_or(DIRECT_BODY, |size| size.value),
     };
     let mut routes = Vec::with_capacity(host.routes.len());
@@ -168,7 +167,7 @@ fn route(
     inherited: &Inherited<'_>,
 ) -> Result<RouteRule<Arc<Route>>, FieldError> {
     let matched = config.r#match.as_ref().ok_or_else(|| FieldError::missing("match"))?;
-    let (path, conditions) = matching::matching(matched).within("match")?;
+    let (path, conditions) = route_match(matched).within("match")?;
     if !config.route_specifiers.is_empty() {
         return Err(FieldError::unsupported("route_specifiers"));
     }
@@ -190,7 +189,7 @@ fn route(
             return Err(FieldError::unsupported("non_forwarding_action"));
         }
     };
-    let filters = per_filter(&config.typed_per_filter_config, inherited.filters.clone())?;
+    let filters = per_filter(cx, &config.typed_per_filter_config, inherited.filters.clone())?;
     let value = Route {
         name: Some(config.name.as_str()).filter(|name| !name.is_empty()).map(Into::into),
         action,
@@ -212,6 +211,7 @@ fn route(
 
 /// Adds a `typed_per_filter_config` to what was inherited; the more specific one wins.
 fn per_filter(
+    cx: &Cx<'_>,
     configs: &HashMap<String, Any>,
     mut inherited: PerFilter,
 ) -> Result<PerFilter, FieldError> {
@@ -219,23 +219,29 @@ fn per_filter(
     let mut sorted: Vec<_> = configs.iter().collect();
     sorted.sort_by_key(|(name, _)| *name);
     for (name, config) in sorted {
-        one_filter(name, config, &mut inherited).within_key("typed_per_filter_config", name)?;
+        one_filter(cx, name, config, &mut inherited).within_key("typed_per_filter_config", name)?;
     }
     Ok(inherited)
 }
 
-fn one_filter(name: &str, config: &Any, all: &mut PerFilter) -> Result<(), FieldError> {
+fn one_filter(
+    cx: &Cx<'_>,
+    name: &str,
+    config: &Any,
+    all: &mut PerFilter,
+) -> Result<(), FieldError> {
+    let mut cx = FilterCx { node: cx.node, registry: cx.registry, stat_prefix: "" };
     let mut optional = false;
     let mut disabled = false;
     let compiled = if is::<FilterConfig>(config) {
         let wrapper: FilterConfig = decode(config)?;
         (optional, disabled) = (wrapper.is_optional, wrapper.disabled);
         match wrapper.config {
-            Some(inner) => compile_per_route(name, &inner).map(Some).within("config"),
+            Some(inner) => compile_per_route(name, &inner, &mut cx).map(Some).within("config"),
             None => Ok(None),
         }
     } else {
-        compile_per_route(name, config).map(Some)
+        compile_per_route(name, config, &mut cx).map(Some)
     };
     let compiled = match compiled {
         Err(_) if optional => return Ok(()),

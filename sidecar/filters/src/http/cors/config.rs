@@ -16,7 +16,10 @@ pub(crate) fn compile(config: &Any, _: &mut FilterCx<'_>) -> Result<HttpFilterKi
     Ok(HttpFilterKind::Filter(Arc::new(Cors)))
 }
 
-pub(crate) fn per_route(config: &Any) -> Result<RouteFilterConfig, FieldError> {
+pub(crate) fn per_route(
+    config: &Any,
+    _: &mut FilterCx<'_>,
+) -> Result<RouteFilterConfig, FieldError> {
     let policy: CorsPolicy = decode(config)?;
     let mut origins = Vec::new();
     for (index, matcher) in policy.allow_origin_string_match.iter().enumerate() {

@@ -6,7 +6,7 @@ use weft_xds_proto::pack;
 use weft_xds_proto::pb::envoy::extensions::filters::http::cors::v3::CorsPolicy;
 
 use super::*;
-use crate::testing::stream;
+use crate::testing::{Fixture, stream};
 
 fn policy() -> RouteFilterConfig {
     let policy: CorsPolicy = weft_xds_proto::from_yaml(
@@ -21,7 +21,7 @@ fn policy() -> RouteFilterConfig {
         ",
     )
     .expect("the policy is right");
-    config::per_route(&pack(&policy)).expect("the policy compiles")
+    config::per_route(&pack(&policy), &mut Fixture::default().cx()).expect("the policy compiles")
 }
 
 fn preflight(origin: &str) -> RequestHead {

@@ -24,7 +24,10 @@ pub(crate) fn compile(config: &Any, _: &mut FilterCx<'_>) -> Result<HttpFilterKi
     Ok(HttpFilterKind::Filter(Arc::new(fault(config)?)))
 }
 
-pub(crate) fn per_route(config: &Any) -> Result<RouteFilterConfig, FieldError> {
+pub(crate) fn per_route(
+    config: &Any,
+    _: &mut FilterCx<'_>,
+) -> Result<RouteFilterConfig, FieldError> {
     Ok(Arc::new(fault(config)?))
 }
 

@@ -4,11 +4,12 @@ use weft_xds_proto::pack;
 use weft_xds_proto::pb::envoy::extensions::filters::http::fault::v3::HttpFault;
 
 use super::*;
-use crate::testing::stream;
+use crate::testing::{Fixture, stream};
 
 fn fault(yaml: &str) -> Result<RouteFilterConfig, String> {
     let fault: HttpFault = weft_xds_proto::from_yaml(yaml).expect("it is a fault");
-    config::per_route(&pack(&fault)).map_err(|error| error.to_string())
+    config::per_route(&pack(&fault), &mut Fixture::default().cx())
+        .map_err(|error| error.to_string())
 }
 
 fn head() -> RequestHead {

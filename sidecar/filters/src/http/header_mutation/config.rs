@@ -23,7 +23,10 @@ pub(crate) fn compile(config: &Any, _: &mut FilterCx<'_>) -> Result<HttpFilterKi
     })))
 }
 
-pub(crate) fn per_route(config: &Any) -> Result<RouteFilterConfig, FieldError> {
+pub(crate) fn per_route(
+    config: &Any,
+    _: &mut FilterCx<'_>,
+) -> Result<RouteFilterConfig, FieldError> {
     let route: HeaderMutationPerRoute = decode(config)?;
     Ok(Arc::new(mutations(route.mutations.as_ref()).within("mutations")?))
 }

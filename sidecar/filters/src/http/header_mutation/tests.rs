@@ -32,7 +32,8 @@ fn requests_and_responses_are_changed_in_order() {
     else {
         panic!("it is a filter")
     };
-    let route = config::per_route(&pack(&route)).expect("it is right");
+    let route =
+        config::per_route(&pack(&route), &mut Fixture::default().cx()).expect("it is right");
     let request = Request::builder().header("x-gone", "1").header("x-a", "client").body(());
     let mut head = request.expect("it is a request").into_parts().0;
     let mut cx = stream(Protocol::Http11);

@@ -28,7 +28,10 @@ pub(crate) fn compile(config: &Any, cx: &mut FilterCx<'_>) -> Result<HttpFilterK
     })))
 }
 
-pub(crate) fn per_route(config: &Any) -> Result<RouteFilterConfig, FieldError> {
+pub(crate) fn per_route(
+    config: &Any,
+    _: &mut FilterCx<'_>,
+) -> Result<RouteFilterConfig, FieldError> {
     let route: RbacPerRoute = decode(config)?;
     // Without rules the filter does nothing on the route.
     let compiled = route.rbac.as_ref().map(|config| both(config, None)).transpose();

@@ -83,7 +83,7 @@ fn a_routes_rules_take_the_place_of_the_filters() {
     let filter = filter(&fixture, RULES);
     let route = |yaml: &str| {
         let route: RbacPerRoute = weft_xds_proto::from_yaml(yaml).expect("it is a route's");
-        config::per_route(&pack(&route)).expect("it is right")
+        config::per_route(&pack(&route), &mut Fixture::default().cx()).expect("it is right")
     };
     let off = route("{}");
     let mut cx = stream(Protocol::Http11);

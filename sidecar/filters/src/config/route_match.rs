@@ -1,13 +1,15 @@
-//! What a route matches.
+//! What a route matches, for route tables and for filters with rules of their own.
 
-use weft_filters::config::{
-    FieldError, Within, full_regex, header_matcher, query_matcher, runtime_fraction,
-};
 use weft_route::{Conditions, PathMatch};
 use weft_xds_proto::pb::envoy::config::route::v3::{RouteMatch, route_match::PathSpecifier};
 
-/// Compiles a `RouteMatch`.
-pub(super) fn matching(config: &RouteMatch) -> Result<(PathMatch, Conditions), FieldError> {
+use super::{FieldError, Within, full_regex, header_matcher, query_matcher, runtime_fraction};
+
+/// A `RouteMatch`.
+///
+/// # Errors
+/// A field that is not supported, a broken expression, no path.
+pub fn route_match(config: &RouteMatch) -> Result<(PathMatch, Conditions), FieldError> {
     let refused = [
         (!config.cookies.is_empty(), "cookies"),
         (config.tls_context.is_some(), "tls_context"),
