@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
+use crate::Reason;
+
 /// Why a message could not be received or sent.
 #[derive(Clone, Debug, Error)]
 pub enum CodecError {
@@ -16,10 +18,10 @@ pub enum CodecError {
     Io(Arc<io::Error>),
     /// The peer reset the stream (RFC 9113, 6.4).
     #[error("the peer reset the stream: {0:?}")]
-    Reset(h2::Reason),
+    Reset(Reason),
     /// The peer ended the connection without looking at the stream (RFC 9113, 6.8).
     #[error("the peer refuses more streams: {0:?}")]
-    GoAway(h2::Reason),
+    GoAway(Reason),
     /// What the peer sent is not HTTP.
     #[error("the peer broke the protocol: {0}")]
     Malformed(Arc<str>),
@@ -40,20 +42,6 @@ impl From<io::Error> for CodecError {
                 Self::Closed
             }
             _ => Self::Io(Arc::new(error)),
-        }
-    }
-}
-
-impl From<h2::Error> for CodecError {
-    fn from(error: h2::Error) -> Self {
-        let reason = error.reason();
-        match reason {
-            Some(reason) if error.is_go_away() => Self::GoAway(reason),
-            Some(reason) if error.is_reset() => Self::Reset(reason),
-            _ => match error.get_io() {
-                Some(cause) => io::Error::new(cause.kind(), cause.to_string()).into(),
-                None => Self::Malformed(error.to_string().into()),
-            },
         }
     }
 }

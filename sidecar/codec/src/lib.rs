@@ -11,10 +11,12 @@ pub mod http2;
 
 mod error;
 mod incoming;
+mod reason;
 mod transport;
 mod upgrade;
 
 pub use error::{CodecError, SendFailed};
 pub use incoming::Incoming;
+pub use reason::Reason;
 pub use transport::Transport;
 pub use upgrade::{Upgraded, Upgrading};

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use http::Request;
 use thiserror::Error;
-use weft_codec::CodecError;
+use weft_codec::{CodecError, Reason};
 use weft_model::EndpointAddress;
 use weft_telemetry::ResponseFlag;
 use weft_tls::TlsError;
@@ -228,8 +228,8 @@ impl StdError for SendError {}
 pub(crate) fn exchange_failed(error: &CodecError, reused: bool) -> UpstreamError {
     match error {
         CodecError::Reset(reason) | CodecError::GoAway(reason) => {
-            let unseen = matches!(error, CodecError::GoAway(h2::Reason::NO_ERROR));
-            let refused = *reason == h2::Reason::REFUSED_STREAM || unseen;
+            let unseen = matches!(error, CodecError::GoAway(Reason::NO_ERROR));
+            let refused = *reason == Reason::REFUSED_STREAM || unseen;
             UpstreamError::Reset { reason: format!("{reason:?}").into(), refused }
         }
         CodecError::Io(error) => {

@@ -1,67 +1,77 @@
 //! The client's end of a connection.
 
+use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll, Waker, ready};
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use h2::client::{Builder, Connection, ResponseFuture, SendRequest};
-use http::{Request, Response};
+use http::{Method, Request, Response};
 use http_body::Body;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::{AbortHandle, spawn_local};
 
+use super::half::{RecvHalf, SendHalf};
+use super::head::write_request;
 use super::keepalive::{Alarm, KeepAlive, Pings};
+use super::link::Link;
 use super::pipe::Pipe;
 use super::recv::Http2Body;
+use super::state::{Local, State};
 use crate::{CodecError, Incoming, SendFailed};
 
 /// Streams that may be open before the server has said how many (RFC 9113, 6.5.2, advises 100).
-const FIRST_STREAMS: usize = 100;
+const FIRST_STREAMS: u32 = 100;
 /// The longest header list of a response, bytes (Envoy, `max_response_headers_kb`).
-const HEADER_LIST: u32 = 60 << 10;
+const HEADER_LIST: usize = 60 << 10;
+/// The last number that a stream may have.
+const LAST_STREAM: u32 = (1 << 31) - 1;
 
 /// Sends requests over one connection.
 #[derive(Debug)]
 pub struct Client {
-    /// Never used to send: it would remember a stream that is not open yet, and wait for it.
-    sender: SendRequest<Bytes>,
+    state: Rc<RefCell<State>>,
 }
 
 impl Client {
-    /// Shakes hands over a new connection; the windows are in bytes.
-    ///
-    /// # Errors
-    /// The connection failed.
-    pub async fn connect<T, A>(
+    /// A client on a new connection; the windows are in bytes.
+    pub fn new<T, A>(
         io: T,
         stream_window: u32,
         connection_window: u32,
         pings: Option<Pings<A>>,
-    ) -> Result<(Self, ClientConnection<T, A>), CodecError>
+    ) -> (Self, ClientConnection<T, A>)
     where
         T: AsyncRead + AsyncWrite + Unpin,
         A: Alarm,
     {
-        let handshake = Builder::new()
-            .enable_push(false)
-            .initial_max_send_streams(FIRST_STREAMS)
-            .initial_window_size(stream_window)
-            .initial_connection_window_size(connection_window)
-            .max_header_list_size(HEADER_LIST)
-            .handshake(io);
-        let (sender, mut connection) = handshake.await?;
-        let link = pings.and_then(|pings| Some((pings, connection.ping_pong()?)));
-        let keepalive = link.map(|(pings, link)| KeepAlive::new(pings, link));
-        let connection = Box::new(connection);
-        Ok((Self { sender }, ClientConnection { connection, keepalive }))
+        let local = Local {
+            stream_window,
+            connection_window,
+            streams: 0,
+            header_list: HEADER_LIST,
+            connect_protocol: false,
+        };
+        let mut state = State::new(false, local);
+        state.peer.streams = FIRST_STREAMS;
+        let link = Link::new(io, state);
+        let state = Rc::clone(&link.state);
+        (Self { state }, ClientConnection { link, keepalive: pings.map(KeepAlive::new) })
     }
 
     /// Whether the server takes more streams: it did not say GOAWAY and the connection lives.
     #[must_use]
     pub fn is_open(&self) -> bool {
-        refusal(&mut self.sender.clone()).is_none()
+        let state = self.state.borrow();
+        state.refused.is_none() && state.next_id <= LAST_STREAM
+    }
+
+    /// How many streams the server allows at a time, as far as is known.
+    #[must_use]
+    pub fn max_streams(&self) -> u32 {
+        self.state.borrow().peer.streams
     }
 
     /// Sends a request, whose body is sent by the future that waits for the response. Dropping
@@ -73,34 +83,43 @@ impl Client {
     where
         B: Body<Data = Bytes> + Unpin,
     {
-        let mut sender = self.sender.clone();
-        if let Some(error) = refusal(&mut sender) {
-            return Err(SendFailed { error: error.into(), unsent: Some(Box::new(request)) });
+        let mut state = self.state.borrow_mut();
+        let refused = state.refused.clone();
+        let full = state.by_id.len() >= state.peer.streams as usize || state.next_id > LAST_STREAM;
+        if let Some(error) = refused.or_else(|| full.then_some(CodecError::Closed)) {
+            return Err(SendFailed { error, unsent: Some(Box::new(request)) });
         }
         let (head, body) = request.into_parts();
         let last = body.is_end_stream();
-        match sender.send_request(Request::from_parts(head, ()), last) {
-            Ok((response, stream)) => {
-                Ok(Exchange { response, upload: (!last).then(|| Pipe::new(stream, body)) })
-            }
-            Err(error) => Err(SendFailed { error: error.into(), unsent: None }),
+        let id = state.next_id;
+        state.next_id += 2;
+        let key = state.open(id, if last { 1 } else { 2 });
+        state.stream(key).answers_head = head.method == Method::HEAD;
+        state.write_headers(id, last, |encoder, out| write_request(&head, encoder, out));
+        if last {
+            state.end_sending(key);
         }
+        drop(state);
+        Ok(Exchange {
+            stream: Some(RecvHalf::new(&self.state, key)),
+            upload: (!last).then(|| Pipe::new(SendHalf::new(&self.state, key), body)),
+        })
     }
 }
 
-/// Why no stream can be opened, if so.
-fn refusal(sender: &mut SendRequest<Bytes>) -> Option<h2::Error> {
-    // Nothing is waited for: the handle has no stream of its own.
-    match sender.poll_ready(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(Err(error)) => Some(error),
-        Poll::Ready(Ok(())) | Poll::Pending => None,
+impl Drop for Client {
+    fn drop(&mut self) {
+        let mut state = self.state.borrow_mut();
+        state.abandoned = true;
+        state.wake();
     }
 }
 
 /// A request on its way: sends the rest of its body and gives the response's head.
 #[derive(Debug)]
 pub struct Exchange<B> {
-    response: ResponseFuture,
+    /// Until the head has come.
+    stream: Option<RecvHalf>,
     upload: Option<Pipe<B>>,
 }
 
@@ -121,11 +140,16 @@ where
             }
             // Other errors are those of the stream, which may have a response all the same.
         }
-        let (head, stream) = ready!(Pin::new(&mut this.response).poll(cx))?.into_parts();
-        let upload = this.upload.take();
-        let upload = || upload.map(Upload::go_on);
-        let body = Http2Body::of_response(stream, &head.headers, upload);
-        Poll::Ready(Ok(Response::from_parts(head, body.map_or(Incoming::Empty, Incoming::Http2))))
+        let Some(stream) = &this.stream else { return Poll::Pending };
+        let (head, has_body) = ready!(stream.poll_head(cx))?;
+        let upload = this.upload.take().filter(|_| has_body);
+        let body = match this.stream.take().filter(|_| has_body) {
+            Some(stream) => {
+                Incoming::Http2(Http2Body::of_response(stream, upload.map(Upload::go_on)))
+            }
+            None => Incoming::Empty,
+        };
+        Poll::Ready(Ok(head.map(|()| body)))
     }
 }
 
@@ -156,12 +180,8 @@ impl Drop for Upload {
 
 /// Reads and writes for all streams of a connection; has to be polled.
 #[derive(Debug)]
-pub struct ClientConnection<T, A>
-where
-    T: AsyncRead + AsyncWrite + Unpin,
-{
-    /// Large, and moved until it is driven.
-    connection: Box<Connection<T, Bytes>>,
+pub struct ClientConnection<T, A> {
+    link: Link<T>,
     keepalive: Option<KeepAlive<A>>,
 }
 
@@ -170,20 +190,19 @@ where
     T: AsyncRead + AsyncWrite + Unpin,
     A: Alarm,
 {
-    /// How many streams the server allows at a time, as far as is known.
-    #[must_use]
-    pub fn max_streams(&self) -> usize {
-        self.connection.max_concurrent_send_streams()
-    }
-
     /// Ready when the connection has ended.
     ///
     /// # Errors
     /// The connection failed or the server does not answer pings.
     pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), CodecError>> {
-        if self.keepalive.as_mut().is_some_and(|pings| pings.poll_dead(cx).is_ready()) {
-            return Poll::Ready(Err(io::Error::from(io::ErrorKind::TimedOut).into()));
+        let result = self.link.poll(cx);
+        if result.is_pending()
+            && let Some(pings) = &mut self.keepalive
+            && pings.poll_dead(&self.link, cx).is_ready()
+        {
+            let error = io::Error::from(io::ErrorKind::TimedOut);
+            return Poll::Ready(self.link.over(error.into()));
         }
-        Pin::new(&mut *self.connection).poll(cx).map_err(CodecError::from)
+        result
     }
 }

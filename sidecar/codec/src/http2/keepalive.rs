@@ -4,8 +4,10 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use h2::{Ping, PingPong};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, Sleep};
+
+use super::link::Link;
 
 /// A deadline that can be moved.
 pub trait Alarm {
@@ -42,21 +44,22 @@ pub struct Pings<A> {
 #[derive(Debug)]
 pub(super) struct KeepAlive<A> {
     pings: Pings<A>,
-    link: PingPong,
     waiting: bool,
 }
 
 impl<A: Alarm> KeepAlive<A> {
-    pub(super) fn new(mut pings: Pings<A>, link: PingPong) -> Self {
+    pub(super) fn new(mut pings: Pings<A>) -> Self {
         pings.alarm.set(Instant::now() + pings.interval);
-        Self { pings, link, waiting: false }
+        Self { pings, waiting: false }
     }
 
     /// Ready when the peer has not answered in time.
-    pub(super) fn poll_dead(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    pub(super) fn poll_dead<T>(&mut self, link: &Link<T>, cx: &mut Context<'_>) -> Poll<()>
+    where
+        T: AsyncRead + AsyncWrite + Unpin,
+    {
         loop {
-            // An error here is one of the connection, which says so itself.
-            if self.waiting && matches!(self.link.poll_pong(cx), Poll::Ready(Ok(_))) {
+            if self.waiting && std::mem::take(&mut link.state.borrow_mut().pong) {
                 self.waiting = false;
                 self.pings.alarm.set(Instant::now() + self.pings.interval);
             }
@@ -66,9 +69,9 @@ impl<A: Alarm> KeepAlive<A> {
             if self.waiting {
                 return Poll::Ready(());
             }
-            self.waiting = self.link.send_ping(Ping::opaque()).is_ok();
-            let patience = if self.waiting { self.pings.timeout } else { self.pings.interval };
-            self.pings.alarm.set(Instant::now() + patience);
+            link.ping();
+            self.waiting = true;
+            self.pings.alarm.set(Instant::now() + self.pings.timeout);
         }
     }
 }

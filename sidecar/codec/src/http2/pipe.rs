@@ -4,101 +4,61 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use h2::{Reason, SendStream};
 use http_body::Body;
 
-use crate::CodecError;
-
-/// The longest last piece of a body that is handed over without waiting for the peer's window.
-const SMALL: usize = 16 << 10;
+use super::half::SendHalf;
+use crate::{CodecError, Reason};
 
 /// Sends a body to its end within the peer's flow control.
 #[derive(Debug)]
 pub(super) struct Pipe<B> {
-    stream: SendStream<Bytes>,
+    stream: SendHalf,
     body: B,
-    /// Data that waits for room.
+    /// Data that waits for room, and whether it is the last.
     waiting: Option<(Bytes, bool)>,
-    /// Whether room was asked for that may not be used.
-    reserved: bool,
 }
 
 impl<B> Pipe<B>
 where
     B: Body<Data = Bytes> + Unpin,
 {
-    pub(super) fn new(stream: SendStream<Bytes>, body: B) -> Self {
-        Self { stream, body, waiting: None, reserved: false }
+    pub(super) fn new(stream: SendHalf, body: B) -> Self {
+        Self { stream, body, waiting: None }
     }
 
     /// Ready when all is handed over; with [`CodecError::Body`] when the body failed, after the
     /// stream has been reset.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), CodecError>> {
         loop {
-            if self.waiting.is_some() {
-                ready!(self.poll_room(cx))?;
-                if let Some((data, last)) = self.waiting.take() {
-                    self.stream.send_data(data, last)?;
-                    if last {
-                        return Poll::Ready(Ok(()));
-                    }
+            if let Some((data, last)) = &mut self.waiting {
+                ready!(self.stream.poll_send(data, *last, cx))?;
+                if *last {
+                    return Poll::Ready(Ok(()));
                 }
+                self.waiting = None;
             }
             let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) else {
                 // Noticed even while there is nothing to send.
-                let reason = ready!(self.stream.poll_reset(cx))?;
-                return Poll::Ready(Err(CodecError::Reset(reason)));
+                return Poll::Ready(Err(ready!(self.stream.poll_reset(cx))));
             };
-            match frame {
-                Some(Ok(frame)) => match frame.into_data() {
-                    Ok(data) => {
-                        let last = self.body.is_end_stream();
-                        if data.is_empty() || last && data.len() <= SMALL {
-                            self.stream.send_data(data, last)?;
-                            if last {
-                                return Poll::Ready(Ok(()));
-                            }
-                        } else {
-                            // Asks for little: what is asked for in advance is kept from others.
-                            self.stream.reserve_capacity(1);
-                            self.reserved = true;
-                            self.waiting = Some((data, last));
-                        }
+            match frame.map(|frame| frame.map(http_body::Frame::into_data)) {
+                Some(Ok(Ok(data))) => {
+                    let last = self.body.is_end_stream();
+                    if last || !data.is_empty() {
+                        self.waiting = Some((data, last));
                     }
-                    Err(frame) => {
-                        if let Ok(trailers) = frame.into_trailers() {
-                            if self.reserved {
-                                self.stream.reserve_capacity(0);
-                            }
-                            self.stream.send_trailers(trailers)?;
-                            return Poll::Ready(Ok(()));
-                        }
-                    }
-                },
-                None => {
-                    return Poll::Ready(
-                        self.stream.send_data(Bytes::new(), true).map_err(Into::into),
-                    );
                 }
+                Some(Ok(Err(frame))) => {
+                    if let Ok(trailers) = frame.into_trailers() {
+                        return Poll::Ready(self.stream.send_trailers(&trailers));
+                    }
+                }
+                None => self.waiting = Some((Bytes::new(), true)),
                 Some(Err(_)) => {
-                    self.stream.send_reset(Reason::INTERNAL_ERROR);
+                    self.stream.reset(Reason::INTERNAL_ERROR);
                     return Poll::Ready(Err(CodecError::Body));
                 }
             }
         }
-    }
-
-    /// Ready when the peer's window has room.
-    fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), CodecError>> {
-        while self.stream.capacity() == 0 {
-            match ready!(self.stream.poll_capacity(cx)) {
-                Some(capacity) => _ = capacity?,
-                None => {
-                    let reason = ready!(self.stream.poll_reset(cx))?;
-                    return Poll::Ready(Err(CodecError::Reset(reason)));
-                }
-            }
-        }
-        Poll::Ready(Ok(()))
     }
 }

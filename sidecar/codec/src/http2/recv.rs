@@ -4,77 +4,35 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use h2::{Reason, RecvStream};
-use http::HeaderMap;
-use http::header::CONTENT_LENGTH;
 use http_body::{Body, Frame, SizeHint};
 
 use super::client::Upload;
-use crate::CodecError;
+use super::half::{Next, RecvHalf};
+use crate::{CodecError, Reason};
 
 /// The body of a message on an HTTP/2 stream. The peer may send more as soon as a frame is taken.
 /// Dropped before its end, it resets the stream.
 #[derive(Debug)]
 pub struct Http2Body {
-    stream: RecvStream,
-    /// `content-length`, while nothing has been read.
+    stream: RecvHalf,
+    /// What is still to come by `content-length`, while nothing has been read.
     announced: Option<u64>,
-    data_ended: bool,
     ended: bool,
-    /// What is still to be sent on the stream, for a client.
-    upload: Option<Upload>,
     is_response: bool,
+    /// What is still to be sent on the stream, for a client.
+    _upload: Option<Upload>,
 }
 
 impl Http2Body {
-    /// The body of a request; `None`: it has none.
-    pub(super) fn of_request(stream: RecvStream, headers: &HeaderMap) -> Option<Self> {
-        Self::new(stream, headers, None, false)
+    pub(super) fn of_request(stream: RecvHalf) -> Self {
+        let announced = stream.expected();
+        Self { stream, announced, ended: false, is_response: false, _upload: None }
     }
 
-    /// The body of a response, with what is left of the request's body; `None`: it has none.
-    pub(super) fn of_response(
-        stream: RecvStream,
-        headers: &HeaderMap,
-        upload: impl FnOnce() -> Option<Upload>,
-    ) -> Option<Self> {
-        let mut body = Self::new(stream, headers, None, true)?;
-        body.upload = upload();
-        Some(body)
-    }
-
-    fn new(
-        stream: RecvStream,
-        headers: &HeaderMap,
-        upload: Option<Upload>,
-        is_response: bool,
-    ) -> Option<Self> {
-        if stream.is_end_stream() {
-            return None;
-        }
-        let announced = headers
-            .get(CONTENT_LENGTH)
-            .and_then(|value| value.to_str().ok())
-            .and_then(|value| value.parse().ok());
-        Some(Self { stream, announced, data_ended: false, ended: false, upload, is_response })
-    }
-
-    fn poll_part(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, h2::Error>>> {
-        if !self.data_ended {
-            match ready!(self.stream.poll_data(cx)) {
-                Some(Ok(data)) => {
-                    // Fails only for more than was received.
-                    let _ = self.stream.flow_control().release_capacity(data.len());
-                    self.ended = self.stream.is_end_stream();
-                    return Poll::Ready(Some(Ok(Frame::data(data))));
-                }
-                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
-                None => self.data_ended = true,
-            }
-        }
-        let trailers = ready!(self.stream.poll_trailers(cx));
-        self.ended = true;
-        Poll::Ready(trailers.transpose().map(|trailers| trailers.map(Frame::trailers)))
+    /// The body of a response, with what is left of the request's body.
+    pub(super) fn of_response(stream: RecvHalf, upload: Option<Upload>) -> Self {
+        let announced = stream.expected();
+        Self { stream, announced, ended: false, is_response: true, _upload: upload }
     }
 }
 
@@ -90,22 +48,19 @@ impl Body for Http2Body {
         if this.ended {
             return Poll::Ready(None);
         }
-        let part = ready!(this.poll_part(cx));
         this.announced = None;
-        match part {
-            Some(Ok(frame)) => Poll::Ready(Some(Ok(frame))),
+        let (next, last) = match ready!(this.stream.poll_next(cx)) {
+            Ok(next) => next,
             // A server that has answered in full may ask not to be sent the rest (RFC 9113, 8.1).
-            Some(Err(error))
-                if this.is_response
-                    && error.is_remote()
-                    && error.reason() == Some(Reason::NO_ERROR) =>
-            {
-                this.ended = true;
-                Poll::Ready(None)
-            }
-            Some(Err(error)) => Poll::Ready(Some(Err(error.into()))),
-            None => Poll::Ready(None),
-        }
+            Err(CodecError::Reset(Reason::NO_ERROR)) if this.is_response => (Next::End, true),
+            Err(error) => return Poll::Ready(Some(Err(error))),
+        };
+        this.ended = last;
+        Poll::Ready(match next {
+            Next::Data(data) => Some(Ok(Frame::data(data))),
+            Next::Trailers(trailers) => Some(Ok(Frame::trailers(*trailers))),
+            Next::End => None,
+        })
     }
 
     fn is_end_stream(&self) -> bool {

@@ -1,21 +1,24 @@
 //! The server's end of a connection.
 
+use std::cell::RefCell;
 use std::io;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use h2::Reason;
-use h2::server::{Builder, Connection, Handshake, SendResponse};
 use http::{Request, Response};
 use http_body::Body;
 use pin_project_lite::pin_project;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::futures::Futures;
+use super::half::{RecvHalf, SendHalf};
 use super::keepalive::{Alarm, KeepAlive, Pings};
+use super::link::Link;
 use super::pipe::Pipe;
 use super::recv::Http2Body;
+use super::state::{Local, State};
 use crate::{CodecError, Incoming};
 
 /// What the server allows its clients.
@@ -34,24 +37,12 @@ pub struct ServerOptions {
 }
 
 /// Serves one connection: makes a future for each request and polls them all.
-pub struct Server<T, A, S, F>
-where
-    T: AsyncRead + AsyncWrite + Unpin,
-{
-    state: State<T>,
-    pings: Option<Pings<A>>,
+#[derive(Debug)]
+pub struct Server<T, A, S, F> {
+    link: Link<T>,
     keepalive: Option<KeepAlive<A>>,
     start: S,
     futures: Futures<F>,
-    closing: bool,
-}
-
-enum State<T>
-where
-    T: AsyncRead + AsyncWrite + Unpin,
-{
-    Handshake(Handshake<T, Bytes>),
-    Open(Connection<T, Bytes>),
 }
 
 impl<T, A, S, F> Server<T, A, S, F>
@@ -63,33 +54,25 @@ where
 {
     /// A server on a connection of which nothing was read; `start` makes the future of a request.
     pub fn new(io: T, options: &ServerOptions, pings: Option<Pings<A>>, start: S) -> Self {
-        let mut builder = Builder::new();
-        builder
-            .initial_window_size(options.stream_window)
-            .initial_connection_window_size(options.connection_window)
-            .max_concurrent_streams(options.streams)
-            .max_header_list_size(options.header_list);
-        if options.connect_protocol {
-            builder.enable_connect_protocol();
-        }
+        let local = Local {
+            stream_window: options.stream_window,
+            connection_window: options.connection_window,
+            streams: options.streams,
+            header_list: usize::try_from(options.header_list).unwrap_or(usize::MAX),
+            connect_protocol: options.connect_protocol,
+        };
         Self {
-            state: State::Handshake(builder.handshake(io)),
-            pings,
-            keepalive: None,
+            link: Link::new(io, State::new(true, local)),
+            keepalive: pings.map(KeepAlive::new),
             start,
             futures: Futures::new(),
-            closing: false,
         }
     }
 
     /// Announces the end (GOAWAY); the connection ends with its last stream.
     pub fn shut_down(&mut self) {
-        if !std::mem::replace(&mut self.closing, true)
-            && let State::Open(connection) = &mut self.state
-        {
-            connection.graceful_shutdown();
-            self.futures.wake_connection();
-        }
+        self.link.go_away_gracefully();
+        self.futures.wake_connection();
     }
 
     /// Goes on with the connection and its streams; ready when it has ended.
@@ -97,40 +80,39 @@ where
     /// # Errors
     /// The connection failed or the client does not answer pings.
     pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), CodecError>> {
-        let Self { state, pings, keepalive, start, futures, closing } = self;
+        let Self { link, keepalive, start, futures } = self;
         futures.poll(cx, |futures, cx| {
-            if let State::Handshake(handshake) = state {
-                let mut connection = ready!(Pin::new(handshake).poll(cx))?;
-                if let (Some(pings), Some(link)) = (pings.take(), connection.ping_pong()) {
-                    *keepalive = Some(KeepAlive::new(pings, link));
-                }
-                if *closing {
-                    connection.graceful_shutdown();
-                }
-                *state = State::Open(connection);
+            let result = link.poll(cx);
+            while let Some((request, reply)) = accept(&link.state) {
+                futures.start(start(request, reply));
             }
-            let State::Open(connection) = state else { return Poll::Pending };
-            if keepalive.as_mut().is_some_and(|pings| pings.poll_dead(cx).is_ready()) {
-                return Poll::Ready(Err(io::Error::from(io::ErrorKind::TimedOut).into()));
+            if result.is_pending()
+                && let Some(pings) = keepalive
+                && pings.poll_dead(link, cx).is_ready()
+            {
+                let error = io::Error::from(io::ErrorKind::TimedOut);
+                return Poll::Ready(link.over(error.into()));
             }
-            while let Some(accepted) = ready!(connection.poll_accept(cx)) {
-                let (request, reply) = accepted?;
-                futures.start(start(arrived(request), Reply(reply)));
-            }
-            Poll::Ready(Ok(()))
+            result
         })
     }
 }
 
-fn arrived(request: Request<h2::RecvStream>) -> Request<Incoming> {
-    let (head, stream) = request.into_parts();
-    let body = Http2Body::of_request(stream, &head.headers);
-    Request::from_parts(head, body.map_or(Incoming::Empty, Incoming::Http2))
+/// The next request that has arrived.
+fn accept(state: &Rc<RefCell<State>>) -> Option<(Request<Incoming>, Reply)> {
+    let accepted = state.borrow_mut().accepted.pop_front()?;
+    let body = if accepted.has_body {
+        Incoming::Http2(Http2Body::of_request(RecvHalf::new(state, accepted.key)))
+    } else {
+        Incoming::Empty
+    };
+    let reply = Reply(SendHalf::new(state, accepted.key));
+    Some((accepted.head.map(|()| body), reply))
 }
 
 /// The way back to the client.
 #[derive(Debug)]
-pub struct Reply(SendResponse<Bytes>);
+pub struct Reply(SendHalf);
 
 impl Reply {
     /// Waits for a response and sends it. Ends early when the client resets the stream.
@@ -139,13 +121,13 @@ impl Reply {
         F: Future<Output = Response<B>>,
         B: Body<Data = Bytes> + Unpin,
     {
-        Replying { reply: self.0, state: Step::Waiting { response } }
+        Replying { reply: Some(self.0), state: Step::Waiting { response } }
     }
 }
 
 pin_project! {
     struct Replying<F, B> {
-        reply: SendResponse<Bytes>,
+        reply: Option<SendHalf>,
         #[pin]
         state: Step<F, B>,
     }
@@ -170,19 +152,16 @@ where
             let pipe = match this.state.as_mut().project() {
                 StepProjection::Sending { pipe } => return pipe.poll(cx),
                 StepProjection::Waiting { response } => {
+                    let Some(reply) = this.reply.as_ref() else { return Poll::Ready(Ok(())) };
                     let Poll::Ready(response) = response.poll(cx) else {
-                        let reason = ready!(this.reply.poll_reset(cx))?;
-                        return Poll::Ready(Err(CodecError::Reset(reason)));
+                        return Poll::Ready(Err(ready!(reply.poll_reset(cx))));
                     };
-                    let (head, body) = response.into_parts();
-                    let last = body.is_end_stream();
-                    let sent = this.reply.send_response(Response::from_parts(head, ()), last);
-                    let stream =
-                        sent.inspect_err(|_| this.reply.send_reset(Reason::INTERNAL_ERROR))?;
-                    if last {
-                        return Poll::Ready(Ok(()));
+                    let last = response.body().is_end_stream();
+                    reply.send_response(&response, last);
+                    match this.reply.take() {
+                        Some(reply) if !last => Pipe::new(reply, response.into_body()),
+                        _ => return Poll::Ready(Ok(())),
                     }
-                    Pipe::new(stream, body)
                 }
             };
             this.state.set(Step::Sending { pipe });

@@ -74,7 +74,6 @@ async fn watch_limit(
     poll_fn(|cx| {
         let result = connection.poll(cx);
         if let Some(shared) = shared.upgrade() {
-            shared.set_peer_limit(connection.max_streams());
             shared.notice_the_end(result.is_ready());
         }
         result
@@ -109,11 +108,7 @@ async fn establish(
         Kind::Http2 => {
             let options = &config.http2;
             let windows = (options.initial_stream_window, options.initial_connection_window);
-            let handshake = Client::connect(stream, windows.0, windows.1, pings(&config)).await;
-            let (client, connection) = handshake.map_err(|error| UpstreamError::ConnectFailed {
-                address: pool.target.address.clone(),
-                reason: error.to_string().into(),
-            })?;
+            let (client, connection) = Client::new(stream, windows.0, windows.1, pings(&config));
             Established::Http2(client, Box::new(connection))
         }
     };

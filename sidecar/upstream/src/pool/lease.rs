@@ -62,8 +62,6 @@ pub(super) struct Http2Connection {
     pub(super) facts: Rc<ConnectionFacts>,
     active: Cell<u32>,
     draining: Cell<bool>,
-    /// `SETTINGS_MAX_CONCURRENT_STREAMS` of the upstream, as last seen.
-    peer_limit: Cell<u32>,
     /// The tick at which the last stream ended.
     idle_since: Cell<u32>,
 }
@@ -71,18 +69,7 @@ pub(super) struct Http2Connection {
 impl Http2Connection {
     pub(super) fn new(client: Client, facts: Rc<ConnectionFacts>) -> Self {
         let idle_since = Cell::new(facts.born);
-        Self {
-            client,
-            facts,
-            active: Cell::new(0),
-            draining: Cell::new(false),
-            peer_limit: Cell::new(u32::MAX),
-            idle_since,
-        }
-    }
-
-    pub(super) fn set_peer_limit(&self, streams: usize) {
-        self.peer_limit.set(u32::try_from(streams).unwrap_or(u32::MAX));
+        Self { client, facts, active: Cell::new(0), draining: Cell::new(false), idle_since }
     }
 
     /// The upstream said GOAWAY, or the connection is `over`.
@@ -103,7 +90,7 @@ impl Http2Connection {
 
     pub(super) fn has_room(&self, limit: u32) -> bool {
         let active = self.active.get();
-        !self.is_finished() && active < limit && active < self.peer_limit.get()
+        !self.is_finished() && active < limit && active < self.client.max_streams()
     }
 
     pub(super) fn idle_since(&self) -> Option<u32> {
