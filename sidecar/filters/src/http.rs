@@ -1,10 +1,14 @@
 //! The HTTP filters.
 
 pub(crate) mod cors;
+pub(crate) mod csrf;
 pub(crate) mod fault;
 pub(crate) mod header_mutation;
+pub(crate) mod header_to_metadata;
 pub(crate) mod jwt_authn;
 pub(crate) mod local_ratelimit;
 pub(crate) mod peer_metadata;
 pub(crate) mod rbac;
 pub(crate) mod router;
+pub(crate) mod set_filter_state;
+pub(crate) mod set_metadata;

@@ -12,7 +12,8 @@ use weft_xds_proto::pb::google::protobuf::Any;
 
 use crate::config::FieldError;
 use crate::http::{
-    cors, fault, header_mutation, jwt_authn, local_ratelimit, peer_metadata, rbac, router,
+    cors, csrf, fault, header_mutation, header_to_metadata, jwt_authn, local_ratelimit,
+    peer_metadata, rbac, router, set_filter_state, set_metadata,
 };
 use crate::network;
 
@@ -88,6 +89,13 @@ const HTTP: &[(&str, CompileHttp)] = &[
         header_mutation::config::compile,
     ),
     ("envoy.extensions.filters.http.rbac.v3.RBAC", rbac::config::compile),
+    ("envoy.extensions.filters.http.csrf.v3.CsrfPolicy", csrf::config::compile),
+    ("envoy.extensions.filters.http.set_metadata.v3.Config", set_metadata::config::compile),
+    ("envoy.extensions.filters.http.set_filter_state.v3.Config", set_filter_state::config::compile),
+    (
+        "envoy.extensions.filters.http.header_to_metadata.v3.Config",
+        header_to_metadata::config::compile,
+    ),
     (
         "envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit",
         local_ratelimit::config::compile,
@@ -110,6 +118,15 @@ const PER_ROUTE: &[(&str, CompilePerRoute)] = &[
         header_mutation::config::per_route,
     ),
     ("envoy.extensions.filters.http.rbac.v3.RBACPerRoute", rbac::config::per_route),
+    ("envoy.extensions.filters.http.csrf.v3.CsrfPolicy", csrf::config::per_route),
+    (
+        "envoy.extensions.filters.http.set_filter_state.v3.Config",
+        set_filter_state::config::per_route,
+    ),
+    (
+        "envoy.extensions.filters.http.header_to_metadata.v3.Config",
+        header_to_metadata::config::per_route,
+    ),
     (
         "envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit",
         local_ratelimit::config::per_route,
