@@ -56,7 +56,11 @@ pub(crate) fn replace(layer: &mut Arc<TypeResources>, resources: ResourceMap) {
             .zip(&resources)
             .all(|((old, a), (new, b))| old == new && (Arc::ptr_eq(a, b) || a == b));
     if !same || layer.version.is_empty() {
-        *layer = Arc::new(TypeResources { version: set_version(&resources), resources });
+        *layer = Arc::new(TypeResources {
+            version: set_version(&resources),
+            resources,
+            on_demand: None,
+        });
     }
 }
 
@@ -64,7 +68,7 @@ pub(crate) fn replace(layer: &mut Arc<TypeResources>, resources: ResourceMap) {
 pub(crate) fn joined(base: &TypeResources, over: ResourceMap) -> Arc<TypeResources> {
     let mut resources = base.resources.clone();
     resources.extend(over);
-    Arc::new(TypeResources { version: set_version(&resources), resources })
+    Arc::new(TypeResources { version: set_version(&resources), resources, on_demand: None })
 }
 
 fn set_version(resources: &ResourceMap) -> String {

@@ -24,6 +24,9 @@ pub(crate) struct Arguments {
     /// Seconds that connections have to end after SIGTERM.
     #[arg(long, value_name = "SECONDS", default_value_t = 5)]
     pub(crate) drain_time_s: u64,
+    /// Seconds that hosts and clusters fetched on demand are kept without use; an hour if absent.
+    #[arg(long, value_name = "SECONDS")]
+    pub(crate) on_demand_idle_s: Option<u64>,
     /// Folder for the last good configuration and certificates; over that of the bootstrap.
     #[arg(long, value_name = "FOLDER")]
     pub(crate) state_dir: Option<PathBuf>,

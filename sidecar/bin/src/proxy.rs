@@ -89,6 +89,9 @@ fn overrule(bootstrap: &mut BootstrapConfig, arguments: &Arguments) {
     if let Some(cluster) = &arguments.service_cluster {
         bootstrap.node.cluster.clone_from(cluster);
     }
+    if let Some(seconds) = arguments.on_demand_idle_s {
+        bootstrap.on_demand_idle = Duration::from_secs(seconds);
+    }
 }
 
 struct Proxy {
@@ -183,7 +186,10 @@ impl Proxy {
         let token = settings.map(|settings| settings.token_file);
         let client = self.client(&bootstrap, token, folder.as_deref());
         let engine = self.state.engine.clone();
-        tasks.spawn(keep_going(engine));
+        tasks.spawn(keep_going(engine.clone()));
+        if let Some(client) = client.clone() {
+            tasks.spawn(fetch_on_demand(engine, client));
+        }
         Ok(Background { tasks, _agent: agent, _resolver: resolver, client })
     }
 
@@ -314,6 +320,16 @@ fn certificates(agent: &Agent, engine: &SharedEngine, tasks: &mut JoinSet<()>) {
             }
         }
     });
+}
+
+/// Has what requests ask for subscribed to.
+async fn fetch_on_demand(engine: SharedEngine, client: ClientHandle) {
+    let demand = engine.lock().demand();
+    loop {
+        demand.asked().await;
+        engine.lock().take_demands(Instant::now());
+        client.refresh();
+    }
 }
 
 /// Lets the engine go on without what was waited for too long, and gives memory back when it is

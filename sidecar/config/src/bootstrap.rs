@@ -6,6 +6,7 @@ mod error;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use weft_filters::config::{FieldError, Within};
 use weft_model::ListenAddress;
@@ -19,6 +20,11 @@ use crate::compile;
 pub use ads::{AdsSettings, AdsVariant};
 pub use agent::CertificateAgentSettings;
 pub use error::BootstrapError;
+
+/// How this software calls itself to control planes.
+const USER_AGENT: &str = "weft-sidecar";
+/// How long what was fetched on demand is kept without use, unless something else is said.
+const ON_DEMAND_IDLE: Duration = Duration::from_secs(3600);
 
 /// What a bootstrap file says.
 #[derive(Clone, Debug)]
@@ -39,6 +45,8 @@ pub struct BootstrapConfig {
     pub discover_listeners: bool,
     /// The certificate agent's settings (`bootstrap_extensions`).
     pub agent: Option<CertificateAgentSettings>,
+    /// How long what was fetched on demand is kept without use; no field of Envoy's.
+    pub on_demand_idle: Duration,
     /// The message itself, for `/config_dump`.
     pub(crate) message: Bootstrap,
 }
@@ -92,7 +100,10 @@ impl BootstrapConfig {
 
     fn compile(file: &Path, message: Bootstrap) -> Result<Self, FieldError> {
         refuse(&message)?;
-        let node = message.node.clone().unwrap_or_default();
+        let mut node = message.node.clone().unwrap_or_default();
+        if node.user_agent_name.is_empty() {
+            USER_AGENT.clone_into(&mut node.user_agent_name);
+        }
         let dynamic = message.dynamic_resources.clone().unwrap_or_default();
         let ads = dynamic.ads_config.as_ref().map(ads::ads).transpose();
         let ads = ads.within("dynamic_resources.ads_config")?;
@@ -114,6 +125,7 @@ impl BootstrapConfig {
             discover_clusters: clusters.is_some(),
             discover_listeners: listeners.is_some(),
             agent: agent::agent(&message.bootstrap_extensions)?,
+            on_demand_idle: ON_DEMAND_IDLE,
             node,
             message,
         })

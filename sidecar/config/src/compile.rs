@@ -18,7 +18,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use weft_model::{ClusterSlot, NamedSlot, Routes};
+use weft_model::{ClusterSlot, Demand, NamedSlot, Routes};
 use weft_telemetry::Registry;
 use weft_xds_proto::pb::envoy::config::core::v3::Node;
 
@@ -27,7 +27,7 @@ pub(crate) use address::listen_address;
 pub(crate) use cluster::{cluster, no_endpoints};
 pub(crate) use endpoint::{assignment, place};
 pub(crate) use listener::{listener, name_of as listener_name};
-pub(crate) use route::routes;
+pub(crate) use route::{LoneHost, assemble, hosts, lone_host};
 pub(crate) use secret::{SecretSources, SecretValue, secret};
 pub(crate) use source::{Source, fetch};
 pub(crate) use tls::{Held, SecretKey, TlsPlan};
@@ -42,6 +42,8 @@ pub(crate) struct Cx<'a> {
     pub(crate) node: &'a Node,
     /// Where secrets come from.
     pub(crate) secrets: &'a SecretSources,
+    /// Where requests wait for what is fetched on demand.
+    pub(crate) demand: &'a Arc<Demand>,
     /// What the resource has to wait for.
     pub(crate) needs: Needs,
 }
@@ -64,6 +66,8 @@ pub(crate) struct NeededRoutes {
     pub(crate) slot: NamedSlot<Routes>,
     /// `initial_fetch_timeout`; `None`: for ever.
     pub(crate) timeout: Option<Duration>,
+    /// Whether its user has missing clusters fetched (`odcds`).
+    pub(crate) odcds: bool,
 }
 
 /// The endpoints that a cluster waits for.

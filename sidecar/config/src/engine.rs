@@ -6,9 +6,11 @@
 
 mod certificates;
 mod clusters;
+mod demand;
 mod dump;
 mod endpoints;
 mod entry;
+mod hosts;
 mod listeners;
 mod routes;
 mod secrets;
@@ -27,6 +29,7 @@ use crate::bootstrap::{BootstrapConfig, BootstrapError};
 use crate::compile::{Cx, Names, Needs, SecretSources};
 
 use clusters::LoadedCluster;
+use demand::Demands;
 use endpoints::Assignment;
 use entry::{Entry, Origin};
 use listeners::LoadedListener;
@@ -56,6 +59,7 @@ pub struct Engine {
     /// Clusters by the name of their assignment.
     eds_users: HashMap<Arc<str>, BTreeSet<Arc<str>>>,
     secrets: Secrets,
+    demands: Demands,
     warming_clusters: BTreeSet<Arc<str>>,
     warming_listeners: BTreeSet<Arc<str>>,
     accepted: Accepted,
@@ -115,6 +119,7 @@ impl Engine {
             assignments: HashMap::new(),
             eds_users: HashMap::new(),
             secrets: Secrets::default(),
+            demands: Demands::new(bootstrap.on_demand_idle, now),
             warming_clusters: BTreeSet::new(),
             warming_listeners: BTreeSet::new(),
             accepted: Accepted { settled: !bootstrap.discover_clusters, ..Accepted::default() },
@@ -165,8 +170,13 @@ impl Engine {
     #[must_use]
     pub fn subscriptions(&self) -> Vec<(ResourceType, Subscription)> {
         let mut wanted = Vec::new();
-        if self.bootstrap.discover_clusters {
-            wanted.push((ResourceType::Cluster, Subscription::Wildcard));
+        let clusters = self.demands.cluster_names();
+        match (self.bootstrap.discover_clusters, clusters.is_empty()) {
+            (true, true) => wanted.push((ResourceType::Cluster, Subscription::Wildcard)),
+            (true, false) => {
+                wanted.push((ResourceType::Cluster, Subscription::WildcardAnd(clusters)));
+            }
+            (false, _) => wanted.push((ResourceType::Cluster, Subscription::Names(clusters))),
         }
         let endpoints = self.eds_users.keys().map(|name| name.to_string());
         wanted.push((ResourceType::Endpoint, Subscription::Names(endpoints.collect())));
@@ -175,6 +185,8 @@ impl Engine {
         }
         let tables = self.tables.keys().map(|name| name.to_string());
         wanted.push((ResourceType::Route, Subscription::Names(tables.collect())));
+        let hosts = Subscription::Names(self.demands.host_names());
+        wanted.push((ResourceType::VirtualHost, hosts));
         wanted.push((ResourceType::Secret, Subscription::Names(self.secrets.names())));
         wanted
     }
@@ -197,16 +209,22 @@ impl Engine {
                     self.add_listener(resource, version, Origin::Dynamic, now)
                 }
                 ResourceType::Route => self.add_table(resource, version),
+                ResourceType::VirtualHost => self.add_host(resource, version),
                 ResourceType::Secret => self.add_secret(resource, version),
                 _ => Err(FieldError::new("resources of this type are not supported")),
             };
             if let Err(error) = outcome {
+                self.demand_refused(kind, &resource.name);
                 rejections.push(rejection(kind, &resource.name, error));
             }
         }
         for name in &update.removed {
             match kind {
-                ResourceType::Cluster => self.remove_cluster(name),
+                ResourceType::Cluster => {
+                    self.remove_cluster(name);
+                    self.demands.no_cluster(name);
+                }
+                ResourceType::VirtualHost => self.no_host(name),
                 ResourceType::Listener => self.remove_listener(name),
                 // As Envoy: routes, endpoints and secrets stay as long as somebody uses them.
                 _ => {}
@@ -219,18 +237,23 @@ impl Engine {
             ResourceType::Listener => self.accepted.listeners |= some,
             _ => {}
         }
+        let of_demand = matches!(kind, ResourceType::VirtualHost | ResourceType::Route);
+        self.wants_changed |= of_demand || !update.removed.is_empty() || !rejections.is_empty();
         self.versions.insert(kind, update.version);
         // Endpoints have put those that waited for them into service already.
         if kind != ResourceType::Endpoint {
             self.warm_clusters(now);
         }
         self.settle(now);
+        self.answer_demands();
         rejections
     }
 
     /// Tells the engine what time it is: what has waited for too long goes on without.
     pub fn tick(&mut self, now: Instant) {
         self.advance(now);
+        self.sweep_demands(now);
+        self.answer_demands();
     }
 
     /// When [`Self::tick`] has something to do at the earliest.
@@ -242,7 +265,7 @@ impl Engine {
             .filter_map(|entry| self.cluster_deadline(entry))
             .chain(listeners.filter_map(|entry| self.listener_deadline(entry)));
         let settle = (!self.accepted.settled).then(|| self.started + SETTLE);
-        deadlines.chain(settle).min()
+        deadlines.chain(settle).chain(self.demands.next_sweep()).min()
     }
 
     /// Whether everything asked for at the start is there.
@@ -328,6 +351,7 @@ macro_rules! compiler {
             registry: &$engine.registry,
             node: &$engine.bootstrap.node,
             secrets: &$engine.sources,
+            demand: $engine.demands.shared(),
             needs: Needs::default(),
         }
     };

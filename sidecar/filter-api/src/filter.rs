@@ -87,6 +87,15 @@ pub trait HttpFilter: Debug + Send + Sync + 'static {
     }
 }
 
+/// What `envoy.filters.http.on_demand` fetches when a request needs it and it is not there; of the
+/// filter, or of one route. Not a filter to run: the connection manager looks at it only for
+/// requests that have no virtual host or no cluster.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OnDemandSettings {
+    /// `odcds.timeout`: clusters are fetched, and waited for this long; `None`: they are not.
+    pub clusters: Option<std::time::Duration>,
+}
+
 /// What happens after a network filter saw a new connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NetworkFlow {

@@ -11,6 +11,7 @@ mod stream;
 
 pub use connection::{ConnectionFacts, PeerFacts, TlsFacts};
 pub use filter::{
-    Flow, HttpFilter, LocalReply, NetworkFilter, NetworkFlow, RouteFilterConfig, Waiting,
+    Flow, HttpFilter, LocalReply, NetworkFilter, NetworkFlow, OnDemandSettings, RouteFilterConfig,
+    Waiting,
 };
 pub use stream::{Protocol, StreamCx};

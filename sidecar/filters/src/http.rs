@@ -7,6 +7,7 @@ pub(crate) mod header_mutation;
 pub(crate) mod header_to_metadata;
 pub(crate) mod jwt_authn;
 pub(crate) mod local_ratelimit;
+pub(crate) mod on_demand;
 pub(crate) mod peer_metadata;
 pub(crate) mod rbac;
 pub(crate) mod router;

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use weft_filter_api::{HttpFilter, NetworkFilter, RouteFilterConfig};
+use weft_filter_api::{HttpFilter, NetworkFilter, OnDemandSettings, RouteFilterConfig};
 use weft_telemetry::{Registry, Scope};
 use weft_xds_proto::TypedStruct;
 use weft_xds_proto::any::type_name;
@@ -12,7 +12,7 @@ use weft_xds_proto::pb::google::protobuf::Any;
 
 use crate::config::FieldError;
 use crate::http::{
-    cors, csrf, fault, header_mutation, header_to_metadata, jwt_authn, local_ratelimit,
+    cors, csrf, fault, header_mutation, header_to_metadata, jwt_authn, local_ratelimit, on_demand,
     peer_metadata, rbac, router, set_filter_state, set_metadata,
 };
 use crate::network;
@@ -43,6 +43,8 @@ pub enum HttpFilterKind {
     Router,
     /// A filter to run.
     Filter(Arc<dyn HttpFilter>),
+    /// What is fetched on demand.
+    OnDemand(OnDemandSettings),
     /// Accepted; it does nothing to traffic.
     Inert,
 }
@@ -61,6 +63,7 @@ impl fmt::Debug for HttpFilterKind {
         match self {
             Self::Router => f.write_str("Router"),
             Self::Filter(filter) => filter.fmt(f),
+            Self::OnDemand(settings) => settings.fmt(f),
             Self::Inert => f.write_str("Inert"),
         }
     }
@@ -101,6 +104,7 @@ const HTTP: &[(&str, CompileHttp)] = &[
         local_ratelimit::config::compile,
     ),
     ("envoy.extensions.filters.http.jwt_authn.v3.JwtAuthentication", jwt_authn::config::compile),
+    ("envoy.extensions.filters.http.on_demand.v3.OnDemand", on_demand::config::compile),
     ("io.istio.http.peer_metadata.Config", peer_metadata::config::compile),
     // Statistics that Weft keeps in another way, or not: nothing happens to traffic.
     ("envoy.extensions.filters.http.grpc_stats.v3.FilterConfig", inert),
@@ -132,6 +136,7 @@ const PER_ROUTE: &[(&str, CompilePerRoute)] = &[
         local_ratelimit::config::per_route,
     ),
     ("envoy.extensions.filters.http.jwt_authn.v3.PerRouteConfig", jwt_authn::config::per_route),
+    ("envoy.extensions.filters.http.on_demand.v3.PerRouteConfig", on_demand::config::per_route),
 ];
 
 /// Network filters by the name of their configuration message.

@@ -12,6 +12,8 @@ mod timeouts;
 mod tries;
 
 use std::borrow::Cow;
+use std::future::Future;
+use std::pin::Pin;
 
 use http::StatusCode;
 use http::request::Parts as RequestHead;
@@ -19,6 +21,7 @@ use weft_filter_api::LocalReply;
 use weft_model::Forward;
 use weft_telemetry::ResponseFlag;
 
+use crate::demand;
 use crate::manager::{Answer, Plan, local};
 use crate::stream::{Stream, copy_of};
 use choose::Target;
@@ -37,13 +40,7 @@ pub(crate) async fn forward(plan: &Plan<'_>, action: &Forward, stream: &mut Stre
         return local(stream, refusal, grpc);
     }
     let Some(target) = choose::target(plan, action, &stream.head) else {
-        stream.log_request();
-        stream.connection.manager.stats.no_cluster.inc();
-        stream.cx.flags.set(ResponseFlag::NoClusterFound);
-        let reply = LocalReply::text(action.cluster_not_found, "", "cluster_not_found");
-        let mut answer = local(stream, reply, grpc);
-        plan.change_local(stream, &mut answer.head, Some(&stream.head), None);
-        return answer;
+        return fetch_and_forward(plan, action, stream).await;
     };
     stream.cx.cluster = Some(target.cluster.handle().name().clone());
     let limits = timeouts::limits(plan, action, stream);
@@ -72,6 +69,34 @@ pub(crate) async fn forward(plan: &Plan<'_>, action: &Forward, stream: &mut Stre
             answer
         }
     }
+}
+
+/// Has the missing cluster fetched where that is configured.
+fn fetch_and_forward<'a>(
+    plan: &'a Plan<'_>,
+    action: &'a Forward,
+    stream: &'a mut Stream,
+) -> Pin<Box<dyn Future<Output = Answer> + 'a>> {
+    Box::pin(async move {
+        let timers = &plan.connection.worker.timers;
+        if let Some(filter) = &plan.connection.manager.on_demand
+            && let Some(name) = choose::name(plan, action, &stream.head)
+            && demand::cluster(filter, plan.route, name, timers).await
+        {
+            return forward(plan, action, stream).await;
+        }
+        no_cluster(plan, action, stream)
+    })
+}
+
+fn no_cluster(plan: &Plan<'_>, action: &Forward, stream: &mut Stream) -> Answer {
+    stream.log_request();
+    stream.connection.manager.stats.no_cluster.inc();
+    stream.cx.flags.set(ResponseFlag::NoClusterFound);
+    let reply = LocalReply::text(action.cluster_not_found, "", "cluster_not_found");
+    let mut answer = local(stream, reply, plan.kind.grpc);
+    plan.change_local(stream, &mut answer.head, Some(&stream.head), None);
+    answer
 }
 
 fn answer_came(

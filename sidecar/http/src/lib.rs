@@ -10,6 +10,7 @@
 mod body;
 mod connection;
 mod date;
+mod demand;
 mod filters;
 mod forward;
 mod inbound;

@@ -19,12 +19,12 @@ use weft_telemetry::ResponseFlag;
 use weft_upstream::UpstreamBody;
 
 use crate::body::ReplyBody;
-use crate::connection::HttpConnection;
+use crate::connection::{HttpConnection, SeenRoutes};
 use crate::filters::{self, Reached};
 use crate::inbound::{self, Kind};
 use crate::mutate;
 use crate::stream::Stream;
-use crate::{date, forward, names, redirect, reply, upgrade};
+use crate::{date, demand, forward, names, redirect, reply, upgrade};
 
 /// What is sent to the client.
 pub(crate) struct Answer {
@@ -58,7 +58,10 @@ enum Choice<'a> {
     Route(Plan<'a>),
     /// The virtual host wants https.
     Https,
+    /// The virtual host has no route for the request, or there are no routes.
     Nothing,
+    /// There is no virtual host for the request.
+    NoHost,
 }
 
 /// Handles one request; what is returned carries the stream to its end.
@@ -126,18 +129,27 @@ pub(crate) fn refuse(connection: &Rc<HttpConnection>, refusal: Refusal) -> Respo
 /// Chooses the route, runs the filters, does what the route says, runs the filters backwards.
 async fn run(stream: &mut Stream, kind: Kind) -> Answer {
     let connection = Rc::clone(&stream.connection);
-    let routes = connection.routes();
-    let routes = routes.as_deref().map(|routes| &**routes);
+    let mut seen = connection.routes();
     let random = fastrand::u64(..);
-    let mut choice = choose(&connection, routes, &stream.head, kind, random);
+    let mut choice = choose(&connection, seen.as_deref(), &stream.head, kind, random);
+    let mut refusal = None;
+    if let (Choice::NoHost, Some(filter)) = (choice, &connection.manager.on_demand)
+        && let Some(routes) = &seen
+    {
+        refusal = Box::pin(demand::virtual_host(filter, routes, stream)).await;
+        seen = connection.routes();
+        choice = choose(&connection, seen.as_deref(), &stream.head, kind, random);
+    }
+    if let Choice::Route(Plan { host: VirtualHost { used: Some(used), .. }, .. }) = choice {
+        used.mark();
+    }
     stream.cx.route_name = choice.name();
     let entries = &*connection.manager.filters;
     let mut reached = Reached::default();
-    let mut refusal = None;
-    if !entries.is_empty() {
+    if !entries.is_empty() && refusal.is_none() {
         refusal = filters::down(entries, stream, choice.route(), &mut reached).await;
         if refusal.is_none() && std::mem::take(&mut stream.cx.route_changed) {
-            choice = choose(&connection, routes, &stream.head, kind, random);
+            choice = choose(&connection, seen.as_deref(), &stream.head, kind, random);
             stream.cx.route_name = choice.name();
         }
     }
@@ -158,7 +170,7 @@ async fn run(stream: &mut Stream, kind: Kind) -> Answer {
 
 fn choose<'a>(
     connection: &'a Rc<HttpConnection>,
-    routes: Option<&'a Routes>,
+    routes: Option<&'a SeenRoutes>,
     head: &RequestHead,
     kind: Kind,
     random: u64,
@@ -182,7 +194,8 @@ fn choose<'a>(
         return Choice::Https;
     }
     match found {
-        Outcome::NoHost | Outcome::NoRoute(_) => Choice::Nothing,
+        Outcome::NoHost => Choice::NoHost,
+        Outcome::NoRoute(_) => Choice::Nothing,
         Outcome::Route(host, route) => {
             Choice::Route(Plan { connection, routes, host, route, kind, random })
         }
@@ -193,7 +206,7 @@ impl<'a> Choice<'a> {
     fn route(&self) -> Option<&'a Route> {
         match self {
             Self::Route(plan) => Some(plan.route),
-            Self::Https | Self::Nothing => None,
+            Self::Https | Self::Nothing | Self::NoHost => None,
         }
     }
 
@@ -206,7 +219,7 @@ impl<'a> Choice<'a> {
         match self {
             Self::Route(_) => None,
             Self::Https => Some(redirect::to_https(&stream.head)),
-            Self::Nothing => {
+            Self::Nothing | Self::NoHost => {
                 stream.connection.manager.stats.no_route.inc();
                 Some(not_found(stream))
             }

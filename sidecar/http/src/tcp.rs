@@ -4,11 +4,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use tokio::time::Instant;
-use weft_model::{ClusterChoice, ClusterSlot, HashSource, TcpProxy};
+use weft_model::{ClusterChoice, HashSource, OnDemandClusters, TcpProxy, Wanted};
 use weft_net::{DownstreamStream, Established, Phase, RelayCounters, RelayEnd, relay};
 use weft_telemetry::{LogRecord, ResponseFlag, ResponseFlags};
 use weft_upstream::{PickContext, UpstreamError, UpstreamStream, WorkerCluster};
 
+use crate::demand;
 use crate::forward::of_client;
 use crate::worker::WorkerCx;
 
@@ -75,7 +76,7 @@ impl Session {
 
     /// Connects, on other endpoints if need be.
     async fn connect(&mut self, worker: &WorkerCx) -> Option<UpstreamStream> {
-        let Some(cluster) = self.choose(worker) else {
+        let Some(cluster) = self.choose(worker).await else {
             self.proxy.stats.cx_no_route.inc();
             self.flags.set(ResponseFlag::NoClusterFound);
             return None;
@@ -120,17 +121,23 @@ impl Session {
         Ok(upstream)
     }
 
-    fn choose(&self, worker: &WorkerCx) -> Option<Rc<WorkerCluster>> {
-        let of_slot = |slot: &ClusterSlot| {
-            slot.peek().as_ref().map(|handle| worker.upstreams.cluster(handle))
-        };
-        match &self.proxy.clusters {
-            ClusterChoice::One(slot) => of_slot(slot),
-            ClusterChoice::Weighted(weighted) => {
-                of_slot(&weighted.choose(fastrand::u64(..))?.cluster)
-            }
+    /// The cluster; one that is not there is fetched where that is configured.
+    async fn choose(&self, worker: &WorkerCx) -> Option<Rc<WorkerCluster>> {
+        let slot = match &self.proxy.clusters {
+            ClusterChoice::One(slot) => slot,
+            ClusterChoice::Weighted(weighted) => &weighted.choose(fastrand::u64(..))?.cluster,
             // A connection without HTTP has no headers.
-            ClusterChoice::Header(_) => None,
+            ClusterChoice::Header(_) => return None,
+        };
+        let there = || slot.peek().as_ref().map(|handle| worker.upstreams.cluster(handle));
+        match (there(), &self.proxy.on_demand) {
+            (None, Some(OnDemandClusters { demand, timeout })) => {
+                let wanted = Wanted::Cluster(Arc::clone(slot.name()));
+                let waited = demand::wait(demand, &wanted, *timeout, &worker.timers);
+                Box::pin(waited).await?;
+                there()
+            }
+            (there, _) => there,
         }
     }
 

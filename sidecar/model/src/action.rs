@@ -10,7 +10,7 @@ use smallvec::SmallVec;
 use weft_filter_api::RouteFilterConfig;
 use weft_route::{Fraction, HeaderMatcher, RouteTable};
 
-use crate::{ClusterSlot, HeaderMutations};
+use crate::{ClusterSlot, HeaderMutations, UseMark};
 
 /// A compiled `RouteConfiguration`.
 #[derive(Debug)]
@@ -25,6 +25,15 @@ pub struct Routes {
     pub response_headers: HeaderMutations,
     /// Whether the route's own headers win over those of host and table.
     pub most_specific_wins: bool,
+    /// `vhds`: hosts that the table does not have are fetched on demand.
+    pub vhds: Option<Vhds>,
+}
+
+/// How a table's missing virtual hosts are asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct Vhds {
+    /// Whether the port is no part of the name (`ignore_port_in_host_matching`).
+    pub ignore_port: bool,
 }
 
 /// A compiled `VirtualHost`.
@@ -42,6 +51,8 @@ pub struct VirtualHost {
     pub attempt_count_upstream: bool,
     /// `include_attempt_count_in_response`
     pub attempt_count_downstream: bool,
+    /// Notes requests, where the host is fetched on demand and given up when it is not used.
+    pub used: Option<UseMark>,
 }
 
 /// A compiled `Route`.

@@ -79,6 +79,14 @@ impl ClusterHandle {
         self.endpoints.store(endpoints);
     }
 
+    /// Requests and connections so far, and whether any is open; counts nothing by itself.
+    #[must_use]
+    pub fn activity(&self) -> (u64, bool) {
+        let Some(stats) = self.stats.get() else { return (0, false) };
+        let busy = stats.rq_active.value() > 0 || stats.cx_active.value() > 0;
+        (stats.cx_total.value() + stats.rq_total.value(), busy)
+    }
+
     /// The statistics.
     pub fn stats(&self) -> &ClusterStats {
         self.stats

@@ -9,6 +9,7 @@
 mod action;
 mod chain;
 mod cluster;
+mod demand;
 mod endpoint;
 mod headers;
 mod listener;
@@ -20,7 +21,7 @@ mod tcp;
 
 pub use action::{
     ClusterChoice, DirectResponse, Forward, HashPolicy, HashSource, HostRewrite, Mirror,
-    PathRewrite, Redirect, RetryOn, RetryPolicy, Route, RouteAction, Routes, VirtualHost,
+    PathRewrite, Redirect, RetryOn, RetryPolicy, Route, RouteAction, Routes, Vhds, VirtualHost,
     WeightedCluster, WeightedClusters,
 };
 pub use chain::{
@@ -30,6 +31,9 @@ pub use chain::{
 pub use cluster::{
     CircuitBreakers, Cluster, ClusterHandle, ClusterSlot, Discovery, DnsFamily, DnsHost,
     DnsSettings, LoadBalancing, ProtocolChoice, SocketMatch, Thresholds, UpstreamSocket,
+};
+pub use demand::{
+    Demand, DemandAnswer, OnDemandClusters, OnDemandFilter, UseMark, Waiting, Wanted,
 };
 pub use endpoint::{
     Endpoint, EndpointAddress, EndpointSet, Health, Locality, Priority, TransportChoice,

@@ -7,7 +7,7 @@ use http::HeaderValue;
 use weft_filter_api::HttpFilter;
 use weft_telemetry::{AccessLog, HttpStats};
 
-use crate::{Http1Options, Http2Options, NamedSlot, Routes};
+use crate::{Http1Options, Http2Options, NamedSlot, OnDemandFilter, Routes};
 
 /// `http_connection_manager.v3.HttpConnectionManager`, compiled.
 #[derive(Debug)]
@@ -18,6 +18,8 @@ pub struct HttpConnectionManager {
     pub routes: RouteSource,
     /// `http_filters` without the router, in order.
     pub filters: Arc<[HttpFilterEntry]>,
+    /// `envoy.filters.http.on_demand`: asked only for requests that have no host or cluster.
+    pub on_demand: Option<OnDemandFilter>,
     /// `use_remote_address`, `xff_num_trusted_hops`, …
     pub xff: XffSettings,
     /// `forward_client_cert_details`

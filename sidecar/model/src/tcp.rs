@@ -5,13 +5,15 @@ use std::time::Duration;
 
 use weft_telemetry::{AccessLog, TcpStats};
 
-use crate::{ClusterChoice, HashPolicy};
+use crate::{ClusterChoice, HashPolicy, OnDemandClusters};
 
 /// `tcp_proxy.v3.TcpProxy`, compiled.
 #[derive(Debug)]
 pub struct TcpProxy {
     /// `cluster` or `weighted_clusters`
     pub clusters: ClusterChoice,
+    /// `on_demand`
+    pub on_demand: Option<OnDemandClusters>,
     /// `idle_timeout` (default 1 h); `None`: never.
     pub idle_timeout: Option<Duration>,
     /// `max_connect_attempts` (default 1)

@@ -17,7 +17,9 @@ pub use conditions::{
 };
 pub use paths::PathMatch;
 pub use strings::{StringMatcher, StringPattern};
-pub use table::{CompileError, HostRule, Outcome, RouteRule, RouteTable, TableOptions};
+pub use table::{
+    CompileError, CompiledHost, HostRule, Outcome, RouteRule, RouteTable, TableOptions,
+};
 
 use http::{HeaderMap, Method};
 

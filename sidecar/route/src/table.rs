@@ -1,5 +1,7 @@
 //! The whole table: hosts, and below each its routes.
 
+use std::sync::Arc;
+
 use thiserror::Error;
 
 use crate::hosts::{DomainFault, HostIndex};
@@ -80,11 +82,12 @@ pub enum Outcome<'a, V, R> {
 pub struct RouteTable<V, R> {
     options: TableOptions,
     domains: HostIndex,
-    hosts: Vec<CompiledHost<V, R>>,
+    hosts: Vec<Arc<CompiledHost<V, R>>>,
 }
 
+/// A compiled virtual host. Tables that differ in other hosts share it.
 #[derive(Debug)]
-struct CompiledHost<V, R> {
+pub struct CompiledHost<V, R> {
     value: V,
     paths: PathIndex,
     routes: Vec<RouteRule<R>>,
@@ -99,14 +102,31 @@ impl<V, R> RouteTable<V, R> {
         hosts: Vec<HostRule<V, R>>,
         options: TableOptions,
     ) -> Result<Self, CompileError> {
+        let compiled: Vec<_> = hosts
+            .into_iter()
+            .map(|mut rule| (std::mem::take(&mut rule.domains), Arc::new(CompiledHost::new(rule))))
+            .collect();
+        let hosts = compiled.iter().map(|(domains, host)| (domains.as_slice(), Arc::clone(host)));
+        Self::of(hosts, options)
+    }
+
+    /// Puts compiled virtual hosts together, each with its domains.
+    ///
+    /// # Errors
+    /// A domain is malformed or there twice.
+    pub fn of<'a>(
+        hosts: impl Iterator<Item = (&'a [String], Arc<CompiledHost<V, R>>)>,
+        options: TableOptions,
+    ) -> Result<Self, CompileError> {
         let mut domains = HostIndex::default();
-        for (host, rule) in hosts.iter().enumerate() {
-            for (domain, name) in rule.domains.iter().enumerate() {
+        let mut compiled = Vec::new();
+        for (host, (names, rule)) in hosts.enumerate() {
+            for (domain, name) in names.iter().enumerate() {
                 domains.insert(name, host).map_err(|fault| fault.at(host, domain, name))?;
             }
+            compiled.push(rule);
         }
-        let hosts = hosts.into_iter().map(CompiledHost::new).collect();
-        Ok(Self { options, domains, hosts })
+        Ok(Self { options, domains, hosts: compiled })
     }
 
     /// Finds the first route that matches.
@@ -127,12 +147,26 @@ impl<V, R> RouteTable<V, R> {
 }
 
 impl<V, R> CompiledHost<V, R> {
-    fn new(rule: HostRule<V, R>) -> Self {
+    /// Compiles a virtual host; its domains are the table's matter.
+    #[must_use]
+    pub fn new(rule: HostRule<V, R>) -> Self {
         let mut paths = PathIndex::default();
         for (index, route) in (0..).zip(&rule.routes) {
             paths.insert(&route.path, index);
         }
         Self { value: rule.value, paths, routes: rule.routes }
+    }
+
+    /// What belongs to the virtual host.
+    #[must_use]
+    pub fn value(&self) -> &V {
+        &self.value
+    }
+
+    /// Its routes in order.
+    #[must_use]
+    pub fn routes(&self) -> &[RouteRule<R>] {
+        &self.routes
     }
 
     fn find(&self, request: &RequestView<'_>) -> Option<&RouteRule<R>> {

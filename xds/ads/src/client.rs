@@ -1,5 +1,7 @@
 //! The receiving end: subscriptions, acknowledgement, and what is held.
 
+use std::collections::BTreeMap;
+
 use weft_xds_proto::ResourceType;
 
 use crate::{Rejection, Resource, ResourceUpdate, Subscription};
@@ -47,6 +49,9 @@ pub trait ClientProtocol {
 
     /// What is held.
     fn holdings(&self) -> &Holdings;
+
+    /// What is wanted, as it was said last.
+    fn wanted(&self) -> &BTreeMap<ResourceType, Subscription>;
 
     /// Takes over resources that were accepted in an earlier life.
     fn restore(&mut self, kind: ResourceType, version: &str, resources: Vec<Resource>);

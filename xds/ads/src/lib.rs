@@ -15,7 +15,7 @@ pub mod snapshot;
 pub use client::{ClientProtocol, Holdings, Pending, Received};
 pub use resource::{Rejection, Resource, ResourceUpdate, Subscription};
 pub use server::{ServerEvent, ServerProtocol};
-pub use snapshot::{NodeResources, TypeResources, VersionedResource};
+pub use snapshot::{NodeResources, OnDemand, TypeResources, VersionedResource};
 pub use weft_xds_proto::ResourceType;
 
 #[cfg(test)]

@@ -11,6 +11,8 @@ pub enum Subscription {
     Wildcard,
     /// These; none when empty.
     Names(BTreeSet<String>),
+    /// All that the server has for this node, and these besides: what is fetched on demand.
+    WildcardAnd(BTreeSet<String>),
 }
 
 impl Subscription {
@@ -29,9 +31,24 @@ impl Subscription {
     #[must_use]
     pub fn includes(&self, name: &str) -> bool {
         match self {
-            Self::Wildcard => true,
+            Self::Wildcard | Self::WildcardAnd(_) => true,
             Self::Names(names) => names.contains(name),
         }
+    }
+
+    /// The names that are asked for one by one.
+    #[must_use]
+    pub fn named(&self) -> Option<&BTreeSet<String>> {
+        match self {
+            Self::Wildcard => None,
+            Self::Names(names) | Self::WildcardAnd(names) => Some(names),
+        }
+    }
+
+    /// Whether a resource of this name is asked for by its name.
+    #[must_use]
+    pub fn names_one(&self, name: &str) -> bool {
+        self.named().is_some_and(|names| names.contains(name))
     }
 
     /// Whether nothing is wanted.

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    fmt,
     sync::{Arc, LazyLock},
 };
 
@@ -16,13 +17,38 @@ pub struct VersionedResource {
     pub body: Any,
 }
 
+/// Resources that are not announced, but given to who asks for them by name.
+pub trait OnDemand: fmt::Debug + Send + Sync {
+    /// The resource of this name.
+    fn find(&self, name: &str) -> Option<Arc<VersionedResource>>;
+}
+
+impl OnDemand for TypeResources {
+    fn find(&self, name: &str) -> Option<Arc<VersionedResource>> {
+        self.named(name)
+    }
+}
+
 /// All resources of one type for one node.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default)]
 pub struct TypeResources {
     /// Version of the set; must change when any resource in it does.
     pub version: String,
     /// The resources by name.
     pub resources: BTreeMap<String, Arc<VersionedResource>>,
+    /// What there is besides for who asks for it by name.
+    pub on_demand: Option<Arc<dyn OnDemand>>,
+}
+
+impl TypeResources {
+    /// The resource that who asks for this name is given.
+    #[must_use]
+    pub fn named(&self, name: &str) -> Option<Arc<VersionedResource>> {
+        match self.resources.get(name) {
+            Some(resource) => Some(Arc::clone(resource)),
+            None => self.on_demand.as_ref()?.find(name),
+        }
+    }
 }
 
 /// Everything for one node. Cloning copies one pointer for each type; a type whose pointer is

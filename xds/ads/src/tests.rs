@@ -1,5 +1,6 @@
 //! The two ends against each other.
 
+mod demand;
 mod exchanges;
 mod random;
 
@@ -81,6 +82,7 @@ impl World {
         let resources = TypeResources {
             version: self.generation.to_string(),
             resources: self.contents[&kind].iter().map(versioned).collect(),
+            on_demand: None,
         };
         self.snapshot.set(kind, Arc::new(resources));
     }

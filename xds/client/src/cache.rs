@@ -7,7 +7,7 @@
 //! damaged one is refused with the reason.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     io::{self, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
@@ -16,7 +16,7 @@ use std::{
 };
 
 use prost::Message;
-use weft_xds_ads::{Holdings, Resource, ResourceType};
+use weft_xds_ads::{Holdings, Resource, ResourceType, Subscription};
 use weft_xds_proto::{Any, pb::envoy::config::core::v3::Node};
 use xxhash_rust::xxh64::xxh64;
 
@@ -87,6 +87,8 @@ pub struct CachedType {
     pub version: String,
     /// The accepted resources.
     pub resources: Vec<Resource>,
+    /// The names of those that were asked for one by one besides everything.
+    pub named: Vec<String>,
 }
 
 /// What a cache holds.
@@ -99,10 +101,36 @@ pub struct CachedState {
 }
 
 impl CachedState {
-    pub(crate) fn of(holdings: &Holdings, blobs: BTreeMap<String, Vec<u8>>) -> Self {
+    /// What was asked for by name: the resources of types that are had in no other way, and
+    /// what was asked for besides everything.
+    pub(crate) fn on_demand(&self) -> Vec<(ResourceType, Subscription)> {
+        let by_name = |(kind, cached): (&ResourceType, &CachedType)| {
+            let names = match kind {
+                ResourceType::VirtualHost => {
+                    Subscription::names(cached.resources.iter().map(|one| one.name.clone()))
+                }
+                _ if cached.named.is_empty() => return None,
+                _ => Subscription::WildcardAnd(cached.named.iter().cloned().collect()),
+            };
+            Some((*kind, names))
+        };
+        self.types.iter().filter_map(by_name).collect()
+    }
+
+    pub(crate) fn of(
+        holdings: &Holdings,
+        wanted: &BTreeMap<ResourceType, Subscription>,
+        blobs: BTreeMap<String, Vec<u8>>,
+    ) -> Self {
         let cached = holdings.iter().map(|(kind, held)| {
-            let resources = held.resources.values().cloned().collect();
-            (kind, CachedType { version: held.version.clone(), resources })
+            let resources: Vec<_> = held.resources.values().cloned().collect();
+            let named = match wanted.get(&kind) {
+                Some(Subscription::WildcardAnd(names)) => names.clone(),
+                _ => BTreeSet::new(),
+            };
+            let held_ones = named.into_iter().filter(|name| held.resources.contains_key(name));
+            let (version, named) = (held.version.clone(), held_ones.collect());
+            (kind, CachedType { version, resources, named })
         });
         Self { types: cached.collect(), blobs }
     }
@@ -226,6 +254,8 @@ struct ContentType {
     version: String,
     #[prost(message, repeated, tag = "3")]
     resources: Vec<ContentResource>,
+    #[prost(string, repeated, tag = "4")]
+    named: Vec<String>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -244,6 +274,7 @@ impl From<&CachedState> for Content {
             type_url: kind.type_url().to_owned(),
             version: cached.version.clone(),
             resources: cached.resources.iter().map(ContentResource::from).collect(),
+            named: cached.named.clone(),
         });
         Self { types: types.collect(), blobs: state.blobs.clone() }
     }
@@ -269,7 +300,8 @@ impl From<Content> for CachedState {
         let types = content.types.into_iter().filter_map(|cached| {
             let kind = ResourceType::from_type_url(&cached.type_url)?;
             let resources = cached.resources.into_iter().map(resource).collect();
-            Some((kind, CachedType { version: cached.version, resources }))
+            let (version, named) = (cached.version, cached.named);
+            Some((kind, CachedType { version, resources, named }))
         });
         Self { types: types.collect(), blobs: content.blobs }
     }

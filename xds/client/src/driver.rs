@@ -29,6 +29,9 @@ pub trait ResourceHandler: Send + 'static {
         true
     }
 
+    /// Told before anything is applied from the cache what was wanted when that was written.
+    fn resume(&mut self, _wanted: &[(ResourceType, Subscription)]) {}
+
     /// Applies one response's worth of one type; returns what was rejected. What is not named
     /// counts as accepted and is kept over reconnections and in the cache.
     fn apply(&mut self, update: ResourceUpdate) -> Vec<Rejection>;

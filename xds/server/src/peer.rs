@@ -31,6 +31,8 @@ pub struct Peer {
     pub spiffe_id: Option<String>,
     /// The token of `authorization: Bearer …`; not verified here.
     pub bearer_token: Option<String>,
+    /// Whether it speaks the incremental variant.
+    pub incremental: bool,
 }
 
 impl Peer {
@@ -41,6 +43,7 @@ impl Peer {
             address: identity.address.or_else(|| request.remote_addr()),
             spiffe_id: identity.spiffe_id,
             bearer_token: bearer_token(request.metadata()),
+            incremental: false,
         }
     }
 }
@@ -140,6 +143,6 @@ mod tests {
         let spiffe_id = Some("spiffe://cluster.local/ns/a/sa/b".to_owned());
         let address = Some("127.0.0.1:9".parse().unwrap());
         request.extensions_mut().insert(PeerIdentity { spiffe_id: spiffe_id.clone(), address });
-        assert_eq!(Peer::of(&request), Peer { address, spiffe_id, bearer_token: None });
+        assert_eq!(Peer::of(&request), Peer { address, spiffe_id, ..Peer::default() });
     }
 }

@@ -61,8 +61,8 @@ impl AggregatedDiscoveryService for AdsService {
         &self,
         request: Request<Streaming<DeltaDiscoveryRequest>>,
     ) -> Result<Response<Self::DeltaAggregatedResourcesStream>, Status> {
-        let (directory, stop, peer) =
-            (self.directory.clone(), self.stop.clone(), Peer::of(&request));
+        let peer = Peer { incremental: true, ..Peer::of(&request) };
+        let (directory, stop) = (self.directory.clone(), self.stop.clone());
         let stream = responses::<DeltaServer>(directory, stop, peer, request.into_inner());
         Ok(Response::new(Box::pin(stream)))
     }

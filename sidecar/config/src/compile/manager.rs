@@ -8,7 +8,7 @@ use weft_filters::config::{FieldError, Within, header_value, limit, opt_duration
 use weft_filters::{FilterCx, HttpFilterKind, compile_http};
 use weft_model::{
     Codec, EscapedSlashes, ForwardClientCert, ForwardClientCertMode, HttpConnectionManager,
-    HttpFilterEntry, RouteSource, ServerHeader, Underscores, XffSettings,
+    HttpFilterEntry, OnDemandFilter, RouteSource, ServerHeader, Underscores, XffSettings,
 };
 use weft_telemetry::HttpStats;
 use weft_xds_proto::pb::envoy::config::core::v3::http_protocol_options::HeadersWithUnderscoresAction;
@@ -47,11 +47,14 @@ pub(super) fn manager(
     }
     refuse(config)?;
     let common = common(config).within("common_http_protocol_options")?;
+    let (filters, on_demand) = filters(cx, config)?;
+    let odcds = on_demand.as_ref().is_some_and(|filter| filter.settings.clusters.is_some());
     let max_kib = config.max_request_headers_kb.as_ref().map_or(MAX_HEADERS_KIB, |kib| kib.value);
     Ok(HttpConnectionManager {
         codec: codec(config.codec_type)?,
-        routes: routes(cx, config)?,
-        filters: filters(cx, config)?,
+        routes: routes(cx, config, odcds)?,
+        filters,
+        on_demand,
         xff: xff(config),
         client_cert: client_cert(config),
         server_name: name_or(&config.server_name, "envoy").within("server_name")?,
@@ -154,32 +157,36 @@ fn codec(value: i32) -> Result<Codec, FieldError> {
     }
 }
 
-fn routes(cx: &mut Cx<'_>, config: &PbManager) -> Result<RouteSource, FieldError> {
+fn routes(cx: &mut Cx<'_>, config: &PbManager, odcds: bool) -> Result<RouteSource, FieldError> {
     match &config.route_specifier {
         None => Err(FieldError::new("has no routes: give route_config or rds")),
         Some(RouteSpecifier::RouteConfig(config)) => {
             Ok(RouteSource::Inline(Arc::new(route::routes(cx, config).within("route_config")?)))
         }
-        Some(RouteSpecifier::Rds(rds)) => discovered(cx, rds).within("rds"),
+        Some(RouteSpecifier::Rds(rds)) => discovered(cx, rds, odcds).within("rds"),
         Some(RouteSpecifier::ScopedRoutes(_)) => Err(FieldError::unsupported("scoped_routes")),
     }
 }
 
-fn discovered(cx: &mut Cx<'_>, rds: &Rds) -> Result<RouteSource, FieldError> {
+fn discovered(cx: &mut Cx<'_>, rds: &Rds, odcds: bool) -> Result<RouteSource, FieldError> {
     if rds.route_config_name.is_empty() {
         return Err(FieldError::missing("route_config_name"));
     }
     let timeout = over_ads(rds.config_source.as_ref()).within("config_source")?;
     let slot = cx.names.routes(&rds.route_config_name);
-    cx.needs.routes.push(NeededRoutes { slot: slot.clone(), timeout });
+    cx.needs.routes.push(NeededRoutes { slot: slot.clone(), timeout, odcds });
     Ok(RouteSource::Discovered(slot))
 }
 
-fn filters(cx: &Cx<'_>, config: &PbManager) -> Result<Arc<[HttpFilterEntry]>, FieldError> {
+/// The filters to run, and the one that is not run but looked at.
+type Filters = (Arc<[HttpFilterEntry]>, Option<OnDemandFilter>);
+
+fn filters(cx: &Cx<'_>, config: &PbManager) -> Result<Filters, FieldError> {
     let configs = &config.http_filters;
     let mut filter_cx =
         FilterCx { node: cx.node, registry: cx.registry, stat_prefix: &config.stat_prefix };
     let mut filters = Vec::with_capacity(configs.len());
+    let mut on_demand = None;
     let mut router = false;
     for (index, config) in configs.iter().enumerate() {
         if router {
@@ -189,6 +196,14 @@ fn filters(cx: &Cx<'_>, config: &PbManager) -> Result<Arc<[HttpFilterEntry]>, Fi
         match filter(&mut filter_cx, config).within_item("http_filters", index)? {
             None | Some(HttpFilterKind::Inert) => {}
             Some(HttpFilterKind::Router) => router = true,
+            Some(HttpFilterKind::OnDemand(settings)) => {
+                on_demand = Some(OnDemandFilter {
+                    name: config.name.as_str().into(),
+                    disabled: config.disabled,
+                    settings,
+                    demand: Arc::clone(cx.demand),
+                });
+            }
             Some(HttpFilterKind::Filter(filter)) => filters.push(HttpFilterEntry {
                 name: config.name.as_str().into(),
                 filter,
@@ -200,7 +215,7 @@ fn filters(cx: &Cx<'_>, config: &PbManager) -> Result<Arc<[HttpFilterEntry]>, Fi
         let reason = "have to end with envoy.filters.http.router";
         return Err(FieldError::at("http_filters", reason));
     }
-    Ok(filters.into())
+    Ok((filters.into(), on_demand))
 }
 
 fn filter(cx: &mut FilterCx<'_>, config: &PbFilter) -> Result<Option<HttpFilterKind>, FieldError> {

@@ -4,14 +4,14 @@ mod action;
 mod redirect;
 mod retry;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use weft_filter_api::RouteFilterConfig;
 use weft_filters::config::{FieldError, Within, decode, header_mutations, route_match};
 use weft_filters::{FilterCx, compile_per_route};
-use weft_model::{Route, RouteAction, Routes, VirtualHost};
-use weft_route::{CompileError, HostRule, RouteRule, RouteTable, TableOptions};
+use weft_model::{ClusterChoice, Route, RouteAction, Routes, UseMark, Vhds, VirtualHost};
+use weft_route::{CompileError, CompiledHost, HostRule, RouteRule, RouteTable, TableOptions};
 use weft_xds_proto::any::is;
 use weft_xds_proto::pb::envoy::config::route::v3::{
     FilterConfig, Route as PbRoute, RouteConfiguration, VirtualHost as PbHost, route::Action,
@@ -20,6 +20,7 @@ use weft_xds_proto::pb::envoy::config::route::v3::{
 use weft_xds_proto::pb::google::protobuf::Any;
 
 use super::Cx;
+use super::source::over_ads;
 
 /// The largest body of a direct response unless the configuration says otherwise, bytes.
 const DIRECT_BODY: u32 = 4096;
@@ -50,27 +51,90 @@ impl Inherited<'_> {
     }
 }
 
-/// Compiles a route configuration.
-pub(crate) fn routes(cx: &mut Cx<'_>, config: &RouteConfiguration) -> Result<Routes, FieldError> {
-    let refused = [
-        (config.vhds.is_some(), "vhds"),
-        (!config.internal_only_headers.is_empty(), "internal_only_headers"),
-        (!config.vhost_header.is_empty(), "vhost_header"),
-        (config.ignore_path_parameters_in_path_matching, "ignore_path_parameters_in_path_matching"),
-        (!config.route_specifiers.is_empty(), "route_specifiers"),
-    ];
-    if let Some((_, field)) = refused.iter().find(|(set, _)| *set) {
-        return Err(FieldError::unsupported(field));
+/// A virtual host compiled by itself.
+#[derive(Clone, Debug)]
+pub(crate) struct LoneHost {
+    /// `domains`
+    pub(crate) domains: Vec<String>,
+    /// Everything else.
+    pub(crate) host: Arc<CompiledHost<VirtualHost, Arc<Route>>>,
+}
+
+impl LoneHost {
+    fn new(mut rule: Host) -> Self {
+        let domains = std::mem::take(&mut rule.domains);
+        Self { domains, host: Arc::new(CompiledHost::new(rule)) }
     }
+
+    /// The clusters that its routes name.
+    pub(crate) fn clusters(&self) -> BTreeSet<Arc<str>> {
+        let mut names = BTreeSet::new();
+        for rule in self.host.routes() {
+            let RouteAction::Forward(action) = &rule.value.action else { continue };
+            names.extend(action.mirrors.iter().map(|mirror| Arc::clone(mirror.cluster.name())));
+            match &action.clusters {
+                ClusterChoice::One(slot) => drop(names.insert(Arc::clone(slot.name()))),
+                ClusterChoice::Weighted(weighted) => {
+                    let clusters = weighted.clusters.iter();
+                    names.extend(clusters.map(|one| Arc::clone(one.cluster.name())));
+                }
+                ClusterChoice::Header(_) => {}
+            }
+        }
+        names
+    }
+}
+
+/// Compiles a route configuration that is whole.
+pub(super) fn routes(cx: &mut Cx<'_>, config: &RouteConfiguration) -> Result<Routes, FieldError> {
+    if config.vhds.is_some() {
+        return Err(FieldError::at("vhds", "goes only with a table by RDS"));
+    }
+    let hosts = hosts(cx, config)?;
+    assemble(config, hosts.iter())
+}
+
+/// Compiles the virtual hosts of a route configuration.
+pub(crate) fn hosts(
+    cx: &mut Cx<'_>,
+    config: &RouteConfiguration,
+) -> Result<Vec<LoneHost>, FieldError> {
+    refuse(config)?;
     let filters = per_filter(cx, &config.typed_per_filter_config, PerFilter::default())?;
     let mut hosts = Vec::with_capacity(config.virtual_hosts.len());
     for (index, host) in config.virtual_hosts.iter().enumerate() {
-        hosts.push(virtual_host(cx, config, host, &filters).within_item("virtual_hosts", index)?);
+        let host = virtual_host(cx, config, host, &filters).within_item("virtual_hosts", index)?;
+        hosts.push(LoneHost::new(host));
     }
-    let options = TableOptions { ignore_port_in_host: config.ignore_port_in_host_matching };
+    Ok(hosts)
+}
+
+/// Compiles a virtual host of the table `config` that came by itself (VHDS).
+pub(crate) fn lone_host(
+    cx: &mut Cx<'_>,
+    config: &RouteConfiguration,
+    host: &PbHost,
+) -> Result<LoneHost, FieldError> {
+    let filters = per_filter(cx, &config.typed_per_filter_config, PerFilter::default())?;
+    let mut host = virtual_host(cx, config, host, &filters)?;
+    host.value.used = Some(UseMark::default());
+    Ok(LoneHost::new(host))
+}
+
+/// Puts virtual hosts together to what `config` says of the table.
+pub(crate) fn assemble<'a>(
+    config: &RouteConfiguration,
+    hosts: impl Iterator<Item = &'a LoneHost>,
+) -> Result<Routes, FieldError> {
+    if let Some(vhds) = &config.vhds {
+        over_ads(vhds.config_source.as_ref()).within("vhds.config_source")?;
+    }
+    let ignore_port = config.ignore_port_in_host_matching;
+    let hosts = hosts.map(|one| (one.domains.as_slice(), Arc::clone(&one.host)));
+    let table = RouteTable::of(hosts, TableOptions { ignore_port_in_host: ignore_port });
     Ok(Routes {
         name: config.name.as_str().into(),
-        table: RouteTable::compile(hosts, options).map_err(|error| table_error(&error))?,
+        table: table.map_err(|error| table_error(&error))?,
         request_headers: header_mutations(
             &config.request_headers_to_add,
             &config.request_headers_to_remove,
@@ -82,7 +146,21 @@ pub(crate) fn routes(cx: &mut Cx<'_>, config: &RouteConfiguration) -> Result<Rou
             "response",
         )?,
         most_specific_wins: config.most_specific_header_mutations_wins,
+        vhds: config.vhds.as_ref().map(|_| Vhds { ignore_port }),
     })
+}
+
+fn refuse(config: &RouteConfiguration) -> Result<(), FieldError> {
+    let refused = [
+        (!config.internal_only_headers.is_empty(), "internal_only_headers"),
+        (!config.vhost_header.is_empty(), "vhost_header"),
+        (config.ignore_path_parameters_in_path_matching, "ignore_path_parameters_in_path_matching"),
+        (!config.route_specifiers.is_empty(), "route_specifiers"),
+    ];
+    match refused.iter().find(|(set, _)| *set) {
+        Some((_, field)) => Err(FieldError::unsupported(field)),
+        None => Ok(()),
+    }
 }
 
 /// The table's errors begin with the field.
@@ -141,6 +219,7 @@ fn virtual_host(
             )?,
             attempt_count_upstream: host.include_request_attempt_count,
             attempt_count_downstream: host.include_attempt_count_in_response,
+            used: None,
         },
         routes,
     })

@@ -1,24 +1,28 @@
 //! The TCP proxy.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use weft_filters::config::{FieldError, Within, limit, opt_duration};
 use weft_model::{
-    ClusterChoice, HashPolicy, HashSource, HeaderMutations, TcpProxy, WeightedCluster,
-    WeightedClusters,
+    ClusterChoice, HashPolicy, HashSource, HeaderMutations, OnDemandClusters, TcpProxy,
+    WeightedCluster, WeightedClusters,
 };
 use weft_telemetry::TcpStats;
 use weft_xds_proto::pb::envoy::extensions::filters::network::tcp_proxy::v3::{
     TcpProxy as PbTcp,
-    tcp_proxy::{ClusterSpecifier, WeightedCluster as PbWeighted},
+    tcp_proxy::{ClusterSpecifier, OnDemand, WeightedCluster as PbWeighted},
 };
 use weft_xds_proto::pb::envoy::r#type::v3::{HashPolicy as PbHash, hash_policy::PolicySpecifier};
 
 use super::Cx;
 use super::access_log::access_logs;
+use super::source::over_ads;
 
 /// `idle_timeout` when it is not set.
 const IDLE: Duration = Duration::from_secs(3600);
+/// `on_demand.timeout` when it is not set.
+const ON_DEMAND: Duration = Duration::from_secs(5);
 
 /// Compiles a TCP proxy.
 pub(super) fn tcp_proxy(cx: &mut Cx<'_>, config: &PbTcp) -> Result<TcpProxy, FieldError> {
@@ -27,7 +31,6 @@ pub(super) fn tcp_proxy(cx: &mut Cx<'_>, config: &PbTcp) -> Result<TcpProxy, Fie
     }
     let refused = [
         (config.tunneling_config.is_some(), "tunneling_config"),
-        (config.on_demand.is_some(), "on_demand"),
         (config.upstream_connect_mode != 0, "upstream_connect_mode"),
     ];
     if let Some((_, field)) = refused.iter().find(|(set, _)| *set) {
@@ -48,8 +51,10 @@ pub(super) fn tcp_proxy(cx: &mut Cx<'_>, config: &PbTcp) -> Result<TcpProxy, Fie
         hash.push(hash_policy(policy).within_item("hash_policy", index)?);
     }
     let max_duration = config.max_downstream_connection_duration.as_ref();
+    let on_demand = config.on_demand.as_ref().map(|config| on_demand(cx, config));
     Ok(TcpProxy {
         clusters,
+        on_demand: on_demand.transpose().within("on_demand")?,
         idle_timeout: limit(config.idle_timeout.as_ref(), "idle_timeout", Some(IDLE))?,
         max_connect_attempts: config.max_connect_attempts.as_ref().map_or(1, |n| n.value.max(1)),
         max_duration: opt_duration(max_duration, "max_downstream_connection_duration")?,
@@ -57,6 +62,16 @@ pub(super) fn tcp_proxy(cx: &mut Cx<'_>, config: &PbTcp) -> Result<TcpProxy, Fie
         access_logs: access_logs(&config.access_log, "access_log")?,
         stats: TcpStats::new(cx.registry, config.stat_prefix.trim_end_matches(';')),
     })
+}
+
+fn on_demand(cx: &Cx<'_>, config: &OnDemand) -> Result<OnDemandClusters, FieldError> {
+    if !config.resources_locator.is_empty() {
+        return Err(FieldError::unsupported("resources_locator"));
+    }
+    over_ads(config.odcds_config.as_ref()).within("odcds_config")?;
+    let timeout = opt_duration(config.timeout.as_ref(), "timeout")?;
+    let timeout = timeout.filter(|time| !time.is_zero()).unwrap_or(ON_DEMAND);
+    Ok(OnDemandClusters { demand: Arc::clone(cx.demand), timeout })
 }
 
 fn weighted_clusters(cx: &mut Cx<'_>, config: &PbWeighted) -> Result<WeightedClusters, FieldError> {

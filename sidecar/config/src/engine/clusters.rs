@@ -149,6 +149,7 @@ impl Engine {
         let assignment = version.value.assignment().cloned();
         let former = old.as_ref().and_then(|old| old.value.assignment().cloned());
         self.serve(&cluster, fixed);
+        self.demands.cluster_came(name);
         if former != assignment {
             self.leave_assignment(former.as_deref(), name);
         }

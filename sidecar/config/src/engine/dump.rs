@@ -132,9 +132,14 @@ impl Engine {
     fn dump_routes(&self) -> Json {
         let mut tables: Vec<_> = self.tables.iter().collect();
         tables.sort_by_key(|(name, _)| *name);
-        let active = tables.iter().filter_map(|(_, table)| table.active.as_ref());
-        let dynamic: Vec<_> = active
-            .map(|table| state("route_config", &table.raw, &table.version, table.updated))
+        let dynamic: Vec<_> = tables
+            .iter()
+            .filter_map(|(_, table)| {
+                let active = table.active.as_ref()?;
+                let raw = table.vhds.as_ref().and_then(|vhds| vhds.merged(&active.raw));
+                let raw = raw.as_ref().unwrap_or(&active.raw);
+                Some(state("route_config", raw, &active.version, active.updated))
+            })
             .collect();
         let mut out = dump("RoutesConfigDump");
         out.insert("dynamic_route_configs".to_owned(), dynamic.into());

@@ -1,6 +1,6 @@
 //! Route tables by RDS in the engine.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -9,6 +9,7 @@ use weft_xds_client::Resource;
 use weft_xds_proto::Any;
 use weft_xds_proto::pb::envoy::config::route::v3::RouteConfiguration;
 
+use super::hosts::VhdsTable;
 use super::{Cx, Engine, Needs, compiler, stamp};
 use crate::compile;
 
@@ -17,6 +18,10 @@ use crate::compile;
 pub(super) struct Table {
     /// The version that serves; its compiled form stands in the slot of its name.
     pub(super) active: Option<ActiveTable>,
+    /// The virtual hosts besides, where there is `vhds`.
+    pub(super) vhds: Option<VhdsTable>,
+    /// Whether its users have missing clusters fetched.
+    pub(super) odcds: bool,
 }
 
 /// A route table that serves.
@@ -42,15 +47,21 @@ impl Engine {
             return Ok(());
         }
         let mut cx = compiler!(self);
-        let config: RouteConfiguration = decode(&resource.body)?;
-        let routes = compile::routes(&mut cx, &config)?;
+        let mut config: RouteConfiguration = decode(&resource.body)?;
+        let hosts = compile::hosts(&mut cx, &config)?;
+        let routes = compile::assemble(&config, hosts.iter())?;
+        config.virtual_hosts = Vec::new();
+        let vhds = config.vhds.is_some().then(|| VhdsTable::new(config, hosts));
         self.names.routes(&resource.name).set(Arc::new(routes));
         let active = ActiveTable {
             raw: Arc::clone(&resource.body),
             version: version.to_owned(),
             updated: stamp(),
         };
-        self.tables.insert(resource.name.as_str().into(), Table { active: Some(active) });
+        let table = self.tables.entry(resource.name.as_str().into()).or_default();
+        let before = std::mem::replace(&mut table.vhds, vhds);
+        table.active = Some(active);
+        self.move_hosts(&resource.name, before);
         Ok(())
     }
 
@@ -59,17 +70,19 @@ impl Engine {
         self.wants_changed = true;
         let versions = self.listeners.values().flat_map(|entry| entry.live());
         let needs = versions.flat_map(|version| &version.value.needs.routes);
-        let used: BTreeSet<Arc<str>> = needs.map(|need| Arc::clone(need.slot.name())).collect();
-        let names = &mut self.names;
-        self.tables.retain(|name, _| {
-            let keep = used.contains(name);
-            if !keep {
-                names.routes(name).clear();
-            }
-            keep
-        });
-        for name in used {
-            self.tables.entry(name).or_default();
+        let mut used: BTreeMap<Arc<str>, bool> = BTreeMap::new();
+        for need in needs {
+            *used.entry(Arc::clone(need.slot.name())).or_default() |= need.odcds;
+        }
+        let left: Vec<_> =
+            self.tables.keys().filter(|name| !used.contains_key(*name)).cloned().collect();
+        for name in left {
+            self.names.routes(&name).clear();
+            let table = self.tables.remove(&name);
+            self.move_hosts(&name, table.and_then(|table| table.vhds));
+        }
+        for (name, odcds) in used {
+            self.tables.entry(name).or_default().odcds = odcds;
         }
     }
 }

@@ -34,6 +34,10 @@ impl ResourceHandler for SharedEngine {
         self.lock().take_wants_changed()
     }
 
+    fn resume(&mut self, wanted: &[(ResourceType, Subscription)]) {
+        self.lock().resume(wanted, Instant::now());
+    }
+
     fn apply(&mut self, update: ResourceUpdate) -> Vec<Rejection> {
         self.lock().apply(update, Instant::now())
     }

@@ -1,6 +1,7 @@
 //! Whole resources in, snapshots and rejections out.
 
 mod bootstrap;
+mod demand;
 mod fields;
 mod fuzz;
 mod istio;

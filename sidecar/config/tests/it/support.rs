@@ -11,7 +11,7 @@ use weft_xds_client::{Rejection, Resource, ResourceType, ResourceUpdate, Subscri
 use weft_xds_proto::pb::envoy::config::cluster::v3::Cluster;
 use weft_xds_proto::pb::envoy::config::endpoint::v3::ClusterLoadAssignment;
 use weft_xds_proto::pb::envoy::config::listener::v3::Listener;
-use weft_xds_proto::pb::envoy::config::route::v3::RouteConfiguration;
+use weft_xds_proto::pb::envoy::config::route::v3::{RouteConfiguration, VirtualHost};
 use weft_xds_proto::pb::envoy::extensions::transport_sockets::tls::v3::Secret;
 use weft_xds_proto::{Any, Message, Name, from_yaml, pack};
 
@@ -70,6 +70,17 @@ impl Bench {
         self.send_bodies(kind, bodies, &[])
     }
 
+    /// Sends one resource under a name that it does not say itself.
+    pub(crate) fn send_named(
+        &mut self,
+        kind: ResourceType,
+        name: &str,
+        yaml: &str,
+    ) -> Vec<Rejection> {
+        let (_, body) = body(kind, yaml);
+        self.send_bodies(kind, vec![(name.to_owned(), body)], &[])
+    }
+
     /// Sends resources that have to be accepted.
     pub(crate) fn accept(&mut self, kind: ResourceType, yaml: &[&str]) {
         let rejections = self.send(kind, yaml);
@@ -111,6 +122,9 @@ impl Bench {
         match wanted {
             Some((_, Subscription::Names(names))) => names.into_iter().collect(),
             Some((_, Subscription::Wildcard)) => vec!["*".to_owned()],
+            Some((_, Subscription::WildcardAnd(names))) => {
+                std::iter::once("*".to_owned()).chain(names).collect()
+            }
             None => Vec::new(),
         }
     }
@@ -128,6 +142,7 @@ pub(crate) fn body(kind: ResourceType, yaml: &str) -> (String, Any) {
         ResourceType::Endpoint => named::<ClusterLoadAssignment>(yaml, |m| &m.cluster_name),
         ResourceType::Listener => named::<Listener>(yaml, |m| &m.name),
         ResourceType::Route => named::<RouteConfiguration>(yaml, |m| &m.name),
+        ResourceType::VirtualHost => named::<VirtualHost>(yaml, |m| &m.name),
         ResourceType::Secret => named::<Secret>(yaml, |m| &m.name),
         other => panic!("no {other}"),
     }

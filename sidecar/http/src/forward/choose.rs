@@ -1,6 +1,7 @@
 //! Which cluster a request goes to.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use http::HeaderName;
 use http::request::Parts as RequestHead;
@@ -61,6 +62,17 @@ pub(super) fn target<'a>(
             let cluster = worker.upstreams.cluster(snapshot.clusters.get(name)?);
             Some(Target::new(cluster, None))
         }
+    }
+}
+
+/// The name of the cluster that the route names.
+pub(super) fn name(plan: &Plan<'_>, action: &Forward, head: &RequestHead) -> Option<Arc<str>> {
+    match &action.clusters {
+        ClusterChoice::One(slot) => Some(Arc::clone(slot.name())),
+        ClusterChoice::Weighted(weighted) => {
+            Some(Arc::clone(weighted.choose(plan.random)?.cluster.name()))
+        }
+        ClusterChoice::Header(name) => Some(head.headers.get(name)?.to_str().ok()?.into()),
     }
 }
 

@@ -9,7 +9,7 @@ const FORMAT: &str = "%REQ(:METHOD)% %REQ(:PATH)% %PROTOCOL% %RESPONSE_CODE% %RE
                       %ROUTE_NAME% %REQ(:AUTHORITY)%\n";
 
 /// The lines, once there are so many.
-async fn lines(path: &std::path::Path, count: usize) -> Vec<String> {
+pub(crate) async fn lines(path: &std::path::Path, count: usize) -> Vec<String> {
     loop {
         weft_telemetry::flush_logs();
         let text = std::fs::read_to_string(path).unwrap_or_default();

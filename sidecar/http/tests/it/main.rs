@@ -7,6 +7,7 @@ mod bodies;
 mod checks;
 mod client;
 mod codec;
+mod demand;
 mod drain;
 mod headers;
 mod logs;

@@ -46,6 +46,8 @@ pub(crate) struct Setup {
     pub(crate) manager: HttpConnectionManager,
     pub(crate) tcp: Option<TcpProxy>,
     pub(crate) transport: TransportSocket,
+    /// Where the routes come from, if not from `rules`.
+    pub(crate) source: Option<RouteSource>,
 }
 
 impl Setup {
@@ -59,6 +61,7 @@ impl Setup {
             request_headers: HeaderMutations::default(),
             response_headers: HeaderMutations::default(),
             most_specific_wins: false,
+            vhds: None,
         };
         let stats = HttpStats::new(&registry, "test");
         Self {
@@ -70,8 +73,26 @@ impl Setup {
             manager: manager(stats),
             tcp: None,
             transport: TransportSocket::Raw,
+            source: None,
             registry,
         }
+    }
+
+    /// A table that has no virtual hosts.
+    pub(crate) fn empty_routes(&self) -> Routes {
+        Routes {
+            name: Arc::clone(&self.routes.name),
+            table: RouteTable::compile(Vec::new(), TableOptions::default()).unwrap(),
+            request_headers: HeaderMutations::default(),
+            response_headers: HeaderMutations::default(),
+            most_specific_wins: false,
+            vhds: None,
+        }
+    }
+
+    /// What belongs to a virtual host, unless a test says more.
+    pub(crate) fn virtual_host(&self) -> VirtualHost {
+        virtual_host()
     }
 
     /// Everything goes to one upstream, named `upstream`.
@@ -151,7 +172,8 @@ impl World {
         let stats = manager.stats.clone();
         let rule = HostRule { domains: vec!["*".into()], value: host, routes: rules };
         routes.table = RouteTable::compile(vec![rule], TableOptions::default()).unwrap();
-        manager.routes = RouteSource::Inline(Arc::new(routes));
+        let inline = RouteSource::Inline(Arc::new(routes));
+        manager.routes = setup.source.unwrap_or(inline);
         let mut handles = HashMap::new();
         for (name, (config, addresses)) in clusters {
             let endpoints = Arc::new(endpoints(&addresses));
@@ -290,6 +312,7 @@ fn virtual_host() -> VirtualHost {
         response_headers: HeaderMutations::default(),
         attempt_count_upstream: false,
         attempt_count_downstream: false,
+        used: None,
     }
 }
 
@@ -301,11 +324,13 @@ fn manager(stats: HttpStats) -> HttpConnectionManager {
         request_headers: HeaderMutations::default(),
         response_headers: HeaderMutations::default(),
         most_specific_wins: false,
+        vhds: None,
     };
     HttpConnectionManager {
         codec: Codec::Auto,
         routes: RouteSource::Inline(Arc::new(empty)),
         filters: Arc::new([]),
+        on_demand: None,
         xff: XffSettings::default(),
         client_cert: ForwardClientCert::default(),
         server_name: HeaderValue::from_static("weft"),
@@ -371,6 +396,7 @@ fn listener(terminal: Terminal, transport: TransportSocket, registry: &Registry)
 pub(crate) fn tcp_proxy(setup: &mut Setup, cluster: &str) -> TcpProxy {
     TcpProxy {
         clusters: ClusterChoice::One(setup.slot(cluster)),
+        on_demand: None,
         idle_timeout: Some(Duration::from_secs(3600)),
         max_connect_attempts: 1,
         max_duration: None,

@@ -7,6 +7,7 @@ use weft_telemetry::{Registry, TcpStats};
 fn chain(name: &str) -> Arc<FilterChain> {
     let tcp = TcpProxy {
         clusters: ClusterChoice::One(ClusterSlot::new("somewhere")),
+        on_demand: None,
         idle_timeout: None,
         max_connect_attempts: 1,
         max_duration: None,

@@ -23,6 +23,7 @@ use crate::testing::local;
 fn chain(name: &str) -> FilterChain {
     let proxy = TcpProxy {
         clusters: ClusterChoice::One(ClusterSlot::new("none")),
+        on_demand: None,
         idle_timeout: None,
         max_connect_attempts: 1,
         max_duration: None,

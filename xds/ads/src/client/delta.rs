@@ -31,6 +31,8 @@ pub struct DeltaClient {
     node: Option<Node>,
     holdings: Holdings,
     wanted: BTreeMap<ResourceType, Subscription>,
+    /// By the name under which the server has a resource, the names by which it was asked for.
+    aliases: BTreeMap<String, BTreeSet<String>>,
     /// What the server of this stream has been told; `None` without a stream.
     stream: Option<Stream>,
 }
@@ -59,6 +61,7 @@ impl DeltaClient {
             node: Some(node),
             holdings: Holdings::default(),
             wanted: BTreeMap::new(),
+            aliases: BTreeMap::new(),
             stream: None,
         }
     }
@@ -72,6 +75,7 @@ impl DeltaClient {
             resource_names_subscribe: match wanted {
                 Subscription::Wildcard => Vec::new(),
                 Subscription::Names(names) => names.iter().cloned().collect(),
+                Subscription::WildcardAnd(names) => with_wildcard(names),
             },
             initial_resource_versions: held
                 .into_iter()
@@ -100,8 +104,21 @@ impl DeltaClient {
         request
     }
 
-    fn read(&self, kind: ResourceType, wire: Wire, pending: &mut Pending) {
+    fn read(&mut self, kind: ResourceType, mut wire: Wire, pending: &mut Pending) {
         let Some(wanted) = self.wanted.get(&kind) else { return };
+        if !wire.aliases.is_empty() && kind == ResourceType::VirtualHost {
+            let aliases = std::mem::take(&mut wire.aliases).into_iter();
+            let asked: BTreeSet<_> =
+                aliases.filter(|alias| *alias != wire.name && wanted.includes(alias)).collect();
+            for alias in &asked {
+                let name = alias.clone();
+                self.read(kind, Wire { name, ..wire.clone() }, pending);
+            }
+            if !asked.is_empty() {
+                self.aliases.insert(wire.name.clone(), asked);
+            }
+            return self.read(kind, wire, pending);
+        }
         if !wanted.includes(&wire.name) {
             return;
         }
@@ -121,6 +138,8 @@ impl DeltaClient {
             }),
             // A heartbeat: it prolongs the life of what is held, and nothing else.
             None if wire.ttl.is_some() => {}
+            // There is no virtual host for this name.
+            None if kind == ResourceType::VirtualHost => pending.removed.push(wire.name),
             None => pending.malformed.push(Rejection {
                 resource_type: kind,
                 name: wire.name,
@@ -141,6 +160,15 @@ impl ClientProtocol for DeltaClient {
         all.extend(wanted);
         for (kind, wanted) in &all {
             self.holdings.keep(*kind, wanted);
+            if let Some(before) = self.wanted.get(kind) {
+                self.holdings.leave(*kind, before, wanted);
+            }
+        }
+        if let Some(wanted) = all.get(&ResourceType::VirtualHost) {
+            self.aliases.retain(|_, asked| {
+                asked.retain(|alias| wanted.includes(alias));
+                !asked.is_empty()
+            });
         }
         if let Some(stream) = &mut self.stream {
             stream.open.extend(all.keys());
@@ -161,12 +189,15 @@ impl ClientProtocol for DeltaClient {
         let kind = ResourceType::from_type_url(&response.type_url)?;
         let wanted = self.wanted.get(&kind)?;
         let held = self.holdings.of(kind);
-        let removed: BTreeSet<String> = response
-            .removed_resources
+        let mut told = response.removed_resources;
+        if kind == ResourceType::VirtualHost {
+            let aliases = told.iter().filter_map(|name| self.aliases.remove(name)).flatten();
+            told.extend(aliases.collect::<Vec<_>>());
+        }
+        let removed: BTreeSet<String> = told
             .into_iter()
             .filter(|name| {
-                held.is_some_and(|held| held.resources.contains_key(name))
-                    || matches!(wanted, Subscription::Names(names) if names.contains(name))
+                held.is_some_and(|held| held.resources.contains_key(name)) || wanted.names_one(name)
             })
             .collect();
         let mut pending = Pending {
@@ -216,6 +247,10 @@ impl ClientProtocol for DeltaClient {
         &self.holdings
     }
 
+    fn wanted(&self) -> &BTreeMap<ResourceType, Subscription> {
+        &self.wanted
+    }
+
     fn restore(&mut self, kind: ResourceType, version: &str, resources: Vec<Resource>) {
         self.holdings.restore(kind, version, resources);
     }
@@ -226,7 +261,13 @@ fn wire_names(subscription: &Subscription) -> BTreeSet<String> {
     match subscription {
         Subscription::Wildcard => BTreeSet::from([EVERYTHING.to_owned()]),
         Subscription::Names(names) => names.clone(),
+        Subscription::WildcardAnd(names) => with_wildcard(names).into_iter().collect(),
     }
+}
+
+/// Everything, and these names besides.
+pub(super) fn with_wildcard(names: &BTreeSet<String>) -> Vec<String> {
+    std::iter::once(EVERYTHING).chain(names.iter().map(String::as_str)).map(Into::into).collect()
 }
 
 fn change(kind: ResourceType, told: &Subscription, wanted: &Subscription) -> DeltaDiscoveryRequest {

@@ -53,6 +53,22 @@ impl Holdings {
         }
     }
 
+    /// Forgets what was asked for by name and is so no longer. The server says anew whether it
+    /// is a part of everything.
+    pub(super) fn leave(
+        &mut self,
+        kind: ResourceType,
+        before: &Subscription,
+        wanted: &Subscription,
+    ) {
+        let (Some(held), Some(before)) = (self.types.get_mut(&kind), before.named()) else {
+            return;
+        };
+        for name in before.iter().filter(|name| !wanted.names_one(name)) {
+            held.resources.remove(name);
+        }
+    }
+
     /// Takes over what was accepted of a response; returns everything that was rejected of it.
     pub(super) fn take(
         &mut self,

@@ -16,7 +16,10 @@ use weft_xds_proto::{
     },
 };
 
-use super::{ClientProtocol, Holdings, Pending, Received, holdings::unwrap, nack::error_detail};
+use super::{
+    ClientProtocol, Holdings, Pending, Received, delta::with_wildcard, holdings::unwrap,
+    nack::error_detail,
+};
 use crate::{Rejection, Resource, Subscription};
 
 /// State of one aggregated stream and of what came over it and its predecessors.
@@ -119,6 +122,7 @@ impl SotwClient {
             resource_names: match wanted {
                 Subscription::Wildcard => Vec::new(),
                 Subscription::Names(names) => names.iter().cloned().collect(),
+                Subscription::WildcardAnd(names) => with_wildcard(names),
             },
             type_url: kind.type_url().to_owned(),
             response_nonce: told.nonce.clone(),
@@ -202,6 +206,10 @@ impl ClientProtocol for SotwClient {
 
     fn holdings(&self) -> &Holdings {
         &self.holdings
+    }
+
+    fn wanted(&self) -> &BTreeMap<ResourceType, Subscription> {
+        &self.wanted
     }
 
     fn restore(&mut self, kind: ResourceType, version: &str, resources: Vec<Resource>) {

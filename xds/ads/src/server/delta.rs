@@ -42,12 +42,15 @@ struct TypeStream {
     owes_answer: bool,
     /// The subscription changed, and nobody was told yet.
     resubscribed: bool,
+    /// Names that the client left while it wants everything: it does not know whether they are a
+    /// part of that.
+    unsure: BTreeSet<String>,
     unanswered: Unanswered,
     /// A version that the client has without a push; not told yet.
     reached: Option<String>,
 }
 
-type Found<'a> = (&'a String, &'a Arc<VersionedResource>);
+type Found = (String, Arc<VersionedResource>);
 
 impl TypeStream {
     fn subscribe(&mut self, request: DeltaDiscoveryRequest, first: bool, wildcard_type: bool) {
@@ -78,40 +81,68 @@ impl TypeStream {
             if !first {
                 self.known.remove(&name);
             }
+            self.unsure.remove(&name);
             self.names.insert(name);
         }
         for name in unsubscribed {
             if name == EVERYTHING {
                 self.wildcard = false;
-            } else {
-                self.names.remove(&name);
+            } else if self.names.remove(&name) && self.wildcard {
+                self.known.remove(&name);
+                self.unsure.insert(name);
             }
         }
         if !self.wildcard {
             let names = &self.names;
             self.known.retain(|name, _| names.contains(name));
+            self.unsure.clear();
         }
     }
 
     /// Resources that the client wants and does not have in their present version.
-    fn changed<'a>(&self, set: &'a TypeResources) -> Vec<Found<'a>> {
-        let differs = |(name, resource): &Found<'a>| {
-            self.known.get(*name).and_then(Option::as_ref) != Some(&resource.version)
+    fn changed(&self, set: &TypeResources) -> Vec<Found> {
+        let differs = |name: &str, resource: &VersionedResource| {
+            self.known.get(name).and_then(Option::as_ref) != Some(&resource.version)
         };
-        if self.wildcard {
-            return set.resources.iter().filter(differs).collect();
+        let announced = self.wildcard.then_some(&set.resources).into_iter().flatten();
+        let announced = announced.filter(|(name, resource)| differs(name, resource));
+        let mut changed: Vec<Found> =
+            announced.map(|(name, resource)| (name.clone(), Arc::clone(resource))).collect();
+        for name in &self.names {
+            if self.wildcard && set.resources.contains_key(name) {
+                continue;
+            }
+            if let Some(resource) = set.named(name).filter(|resource| differs(name, resource)) {
+                changed.push((name.clone(), resource));
+            }
         }
-        let found = self.names.iter().filter_map(|name| set.resources.get_key_value(name));
-        found.filter(differs).collect()
+        changed
     }
 
     /// Names that the client has or waits for, and that do not exist.
     fn gone(&self, set: &TypeResources) -> Vec<String> {
-        let missing = |name: &&String| !set.resources.contains_key(*name);
+        let missing = |name: &&String| {
+            let asked = self.names.contains(*name);
+            !(set.resources.contains_key(*name) || asked && set.named(name).is_some())
+        };
         let had = self.known.iter().filter(|(_, version)| version.is_some()).map(|(name, _)| name);
         let unheard = self.names.iter().filter(|name| !self.known.contains_key(*name));
-        let gone: BTreeSet<&String> = had.filter(missing).chain(unheard.filter(missing)).collect();
+        let all = had.chain(unheard).chain(&self.unsure);
+        let gone: BTreeSet<&String> = all.filter(missing).collect();
         gone.into_iter().cloned().collect()
+    }
+
+    /// Takes out those that the client never had, where it is told so by an empty resource
+    /// (Envoy: a virtual host that can't be found).
+    fn take_empty(&mut self, kind: ResourceType, removed: &mut Vec<String>) -> Vec<String> {
+        self.unsure.retain(|name| !removed.contains(name));
+        if kind != ResourceType::VirtualHost {
+            return Vec::new();
+        }
+        let had = |name: &String| self.known.get(name).is_some_and(Option::is_some);
+        let (kept, empty) = std::mem::take(removed).into_iter().partition(had);
+        *removed = kept;
+        empty
     }
 
     fn is_settled(&self, set: &Arc<TypeResources>) -> bool {
@@ -133,7 +164,7 @@ impl DeltaServer {
             return None;
         }
         let changed = stream.changed(set);
-        let removed = if with_removals { stream.gone(set) } else { Vec::new() };
+        let mut removed = if with_removals { stream.gone(set) } else { Vec::new() };
         if with_removals {
             stream.compared = Some(set.clone());
         }
@@ -146,9 +177,11 @@ impl DeltaServer {
         }
         stream.owes_answer = false;
         for (name, resource) in &changed {
-            stream.known.insert((*name).clone(), Some(resource.version.clone()));
+            stream.known.insert(name.clone(), Some(resource.version.clone()));
+            stream.unsure.remove(name);
         }
-        for name in &removed {
+        let empty = stream.take_empty(kind, &mut removed);
+        for name in removed.iter().chain(&empty) {
             if stream.names.contains(name) {
                 stream.known.insert(name.clone(), None);
             } else {
@@ -157,15 +190,19 @@ impl DeltaServer {
         }
         self.nonces += 1;
         let nonce = self.nonces.to_string();
-        let mut names: Vec<String> = changed.iter().map(|(name, _)| (*name).clone()).collect();
-        names.extend(removed.iter().cloned());
+        let mut names: Vec<String> = changed.iter().map(|(name, _)| name.clone()).collect();
+        names.extend(removed.iter().chain(&empty).cloned());
         stream.unanswered.sent(&nonce, &set.version, names);
         if kind == ResourceType::Cluster {
             self.send_endpoints_again(&changed);
         }
         Some(DeltaDiscoveryResponse {
             system_version_info: set.version.clone(),
-            resources: changed.into_iter().map(wire).collect(),
+            resources: changed
+                .into_iter()
+                .map(wire)
+                .chain(empty.into_iter().map(nothing))
+                .collect(),
             type_url: kind.type_url().to_owned(),
             removed_resources: removed,
             nonce,
@@ -173,7 +210,7 @@ impl DeltaServer {
         })
     }
 
-    fn send_endpoints_again(&mut self, clusters: &[Found<'_>]) {
+    fn send_endpoints_again(&mut self, clusters: &[Found]) {
         let Some(endpoints) = self.types.get_mut(&ResourceType::Endpoint) else { return };
         for name in endpoints_of(clusters.iter().map(|(_, resource)| &resource.body)) {
             if endpoints.known.remove(&name).is_some() {
@@ -223,20 +260,26 @@ impl ServerProtocol for DeltaServer {
     fn changed_subscription(&mut self) -> Option<(ResourceType, Subscription)> {
         let (kind, stream) = self.types.iter_mut().find(|(_, stream)| stream.resubscribed)?;
         stream.resubscribed = false;
-        let subscription = if stream.wildcard {
-            Subscription::Wildcard
-        } else {
-            Subscription::Names(stream.names.clone())
+        let names = stream.names.clone();
+        let subscription = match (stream.wildcard, names.is_empty()) {
+            (true, true) => Subscription::Wildcard,
+            (true, false) => Subscription::WildcardAnd(names),
+            (false, _) => Subscription::Names(names),
         };
         Some((*kind, subscription))
     }
 }
 
-fn wire((name, resource): Found<'_>) -> Wire {
+fn wire((name, resource): Found) -> Wire {
     Wire {
-        name: name.clone(),
+        name,
         version: resource.version.clone(),
         resource: Some(resource.body.clone()),
         ..Default::default()
     }
+}
+
+/// Tells that there is no resource of a name.
+fn nothing(name: String) -> Wire {
+    Wire { aliases: vec![name.clone()], name, ..Default::default() }
 }

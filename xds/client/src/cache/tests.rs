@@ -12,7 +12,11 @@ fn state() -> CachedState {
     let body = pack(&Cluster { name: "a".into(), ..Default::default() });
     let resources = vec![Resource { name: "a".into(), version: "1".into(), body: body.into() }];
     CachedState {
-        types: [(ResourceType::Cluster, CachedType { version: "7".into(), resources })].into(),
+        types: [(
+            ResourceType::Cluster,
+            CachedType { version: "7".into(), resources, named: vec!["n".into()] },
+        )]
+        .into(),
         blobs: [("certificate".to_owned(), vec![1, 2, 3])].into(),
     }
 }

@@ -41,12 +41,15 @@ impl<P: Rpc> State<P> {
     /// Type by type in push order, each asked for anew: what is wanted of a later type depends on
     /// what an earlier one brought.
     fn replay(&mut self, cached: CachedState) {
+        self.handler.resume(&cached.on_demand());
         let CachedState { mut types, blobs } = cached;
         for (name, content) in blobs {
             self.shared.blobs.lock().entry(name).or_insert(content);
         }
         for kind in ResourceType::ALL {
-            let Some(CachedType { version, mut resources }) = types.remove(&kind) else { continue };
+            let Some(CachedType { version, mut resources, .. }) = types.remove(&kind) else {
+                continue;
+            };
             let wanted: BTreeMap<_, _> = self.handler.subscriptions().into_iter().collect();
             let wanted = wanted.get(&kind).cloned().unwrap_or_else(Subscription::none);
             resources.retain(|resource| wanted.includes(&resource.name));
@@ -152,7 +155,7 @@ impl<P: Rpc> State<P> {
             return;
         }
         let blobs = self.shared.blobs.lock().clone();
-        self.persist.write(CachedState::of(self.machine.holdings(), blobs));
+        self.persist.write(CachedState::of(self.machine.holdings(), self.machine.wanted(), blobs));
     }
 
     /// Writes what is not written yet, also what the owner asked to keep at the last moment.

@@ -22,7 +22,7 @@ fn node() -> Node {
 
 fn state(resources: &[(&str, &str)]) -> CachedState {
     let resources = resources.iter().map(|(name, version)| resource(name, version)).collect();
-    let cached = CachedType { version: "1".into(), resources };
+    let cached = CachedType { version: "1".into(), resources, named: Vec::new() };
     CachedState { types: [(EDS, cached)].into(), blobs: BTreeMap::new() }
 }
 

@@ -107,6 +107,7 @@ impl World {
             ((*name).to_owned(), Arc::new(resource))
         };
         let set = TypeResources {
+            on_demand: None,
             version: generation.to_string(),
             resources: resources.iter().map(versioned).collect(),
         };
