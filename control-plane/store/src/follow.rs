@@ -8,6 +8,8 @@ use weft_control_model::{Change, ResourceKey, Resources};
 
 use crate::{Entry, Event, Store, StoreError, Watch, WatchError};
 
+/// How long to wait after the store could not be read.
+const PAUSE: std::time::Duration = std::time::Duration::from_secs(1);
 /// The most changes that one round takes together.
 const BATCH: usize = 512;
 
@@ -49,17 +51,17 @@ impl Follower {
     /// the keys are those that differ.
     ///
     /// # Errors
-    /// The store is closed or can't be read.
+    /// The store is closed.
     pub async fn changed(&mut self) -> Result<Vec<ResourceKey>, StoreError> {
         let Some(watch) = &mut self.watch else {
-            return self.resync().await;
+            return self.resync_at_last().await;
         };
         let mut events = match watch.next().await {
             Ok(event) => vec![event],
             Err(WatchError::Closed) => return Err(StoreError::Closed),
             Err(WatchError::Lagged | WatchError::Compacted(_)) => {
                 self.watch = None;
-                return self.resync().await;
+                return self.resync_at_last().await;
             }
         };
         while events.len() < BATCH
@@ -68,6 +70,18 @@ impl Follower {
             events.push(event);
         }
         Ok(events.iter().filter_map(|event| self.apply_event(event)).collect())
+    }
+
+    /// Tries until the store can be read; what is known stays meanwhile.
+    async fn resync_at_last(&mut self) -> Result<Vec<ResourceKey>, StoreError> {
+        loop {
+            match self.resync().await {
+                Err(StoreError::Closed) => return Err(StoreError::Closed),
+                Err(error) => tracing::error!(%error, "can't read the store anew"),
+                Ok(changed) => return Ok(changed),
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
     }
 
     async fn resync(&mut self) -> Result<Vec<ResourceKey>, StoreError> {
@@ -152,8 +166,12 @@ fn ready(watch: &mut Watch) -> Option<Result<Arc<Event>, WatchError>> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use futures_util::future::BoxFuture;
+
     use super::*;
-    use crate::{EmbeddedStore, Expect, Put};
+    use crate::{EmbeddedStore, Expect, Listing, Put, Revision, Written};
 
     fn store() -> (tempfile::TempDir, Arc<dyn Store>) {
         let folder = tempfile::tempdir().expect("a folder");
@@ -200,5 +218,53 @@ mod tests {
         follower.watch = None;
         assert_eq!(follower.changed().await.expect("changes").len(), 2);
         assert_eq!(follower.resources().routes.len(), 1);
+    }
+
+    /// Fails the next list.
+    struct Failing {
+        inner: Arc<dyn Store>,
+        fails: AtomicBool,
+    }
+
+    impl Store for Failing {
+        fn get<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Option<Entry>, StoreError>> {
+            self.inner.get(key)
+        }
+
+        fn list<'a>(&'a self, prefix: &'a str) -> BoxFuture<'a, Result<Listing, StoreError>> {
+            if self.fails.swap(false, Ordering::Relaxed) {
+                let error = StoreError::Engine("no permission".to_owned());
+                return Box::pin(std::future::ready(Err(error)));
+            }
+            self.inner.list(prefix)
+        }
+
+        fn put(&self, put: Put) -> BoxFuture<'_, Result<Written, StoreError>> {
+            self.inner.put(put)
+        }
+
+        fn delete<'a>(
+            &'a self,
+            key: &'a str,
+            expect: Expect,
+        ) -> BoxFuture<'a, Result<Option<Revision>, StoreError>> {
+            self.inner.delete(key, expect)
+        }
+
+        fn watch(&self, prefix: &str, revision: Revision) -> Result<Watch, WatchError> {
+            self.inner.watch(prefix, revision)
+        }
+    }
+
+    #[tokio::test]
+    async fn a_store_that_can_not_be_read_is_tried_again() {
+        let (_folder, inner) = store();
+        let failing = Arc::new(Failing { inner, fails: AtomicBool::new(false) });
+        let store = Arc::clone(&failing) as Arc<dyn Store>;
+        let mut follower = Follower::start(Arc::clone(&store)).await.expect("started");
+        store.put(Put::new("/apisix/routes/1", r#"{"uri":"/a"}"#)).await.expect("written");
+        follower.watch = None;
+        failing.fails.store(true, Ordering::Relaxed);
+        assert_eq!(follower.changed().await.expect("changes").len(), 1);
     }
 }
