@@ -9,6 +9,7 @@ mod api;
 mod cluster;
 mod config;
 mod mirror;
+mod sealed;
 mod transport;
 
 #[cfg(test)]
@@ -29,6 +30,7 @@ use cluster::{Cluster, Repeat};
 use config::Layout;
 pub use config::{EtcdConfig, EtcdTls, EtcdUser};
 use mirror::Mirror;
+use sealed::Keyring;
 
 use crate::history::History;
 use crate::{
@@ -51,6 +53,7 @@ pub struct EtcdStore {
 struct Etcd {
     cluster: Cluster,
     layout: Layout,
+    keyring: Keyring,
     mirror: Mirror,
 }
 
@@ -66,7 +69,9 @@ impl EtcdStore {
                 format!("the prefix {:?} is no path of its own, like /apisix", config.prefix);
             return Err(OpenError::Etcd(reason));
         }
-        let etcd = Etcd { cluster: Cluster::new(config)?, layout, mirror: Mirror::default() };
+        let keyring = Keyring::new(&config.keyring).map_err(OpenError::Etcd)?;
+        let etcd =
+            Etcd { keyring, cluster: Cluster::new(config)?, layout, mirror: Mirror::default() };
         let listing = etcd.read_at_start().await?;
         let history = Arc::new(History::new(listing.revision));
         etcd.mirror.replace(listing);

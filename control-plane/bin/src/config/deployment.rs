@@ -67,6 +67,9 @@ pub struct EtcdConfig {
     pub password: Option<String>,
     /// TLS toward members whose URL begins with `https`.
     pub tls: EtcdTlsConfig,
+    /// Keys with which APISIX may have sealed private keys, 16 or 32 bytes each (APISIX's
+    /// `apisix.data_encryption.keyring`).
+    pub keyring: Vec<String>,
 }
 
 /// TLS toward etcd (`deployment.etcd.tls`).
@@ -106,6 +109,7 @@ impl Default for EtcdConfig {
             timeout: defaults.timeout.as_secs(),
             user: None,
             password: None,
+            keyring: defaults.keyring,
             tls: EtcdTlsConfig::default(),
         }
     }
@@ -145,6 +149,7 @@ impl EtcdConfig {
             timeout: Duration::from_secs(self.timeout),
             user,
             tls: EtcdTls { ca, identity, verify, sni },
+            keyring: self.keyring.clone(),
         })
     }
 }

@@ -3,8 +3,11 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+/// What APISIX seals with unless its configuration says otherwise. It protects nothing.
+const PUBLIC_KEYRING: [&str; 2] = ["qeddd145sfvddff3", "edd1c9f0985e76a2"];
+
 /// How etcd is reached (APISIX's `deployment.etcd`).
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct EtcdConfig {
     /// The members: `http://127.0.0.1:2379`; with `https`, [`EtcdTls`] holds.
     pub endpoints: Vec<String>,
@@ -16,6 +19,9 @@ pub struct EtcdConfig {
     pub user: Option<EtcdUser>,
     /// TLS toward the members.
     pub tls: EtcdTls,
+    /// Keys with which APISIX may have sealed private keys (its `data_encryption.keyring`), each
+    /// 16 or 32 bytes long.
+    pub keyring: Vec<String>,
 }
 
 /// A user of etcd.
@@ -40,6 +46,17 @@ pub struct EtcdTls {
     pub sni: Option<String>,
 }
 
+impl std::fmt::Debug for EtcdConfig {
+    /// Leaves the secrets out.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("EtcdConfig")
+            .field("endpoints", &self.endpoints)
+            .field("prefix", &self.prefix)
+            .field("user", &self.user)
+            .finish_non_exhaustive()
+    }
+}
+
 impl std::fmt::Debug for EtcdUser {
     /// Leaves the secret out.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -55,6 +72,7 @@ impl Default for EtcdConfig {
             timeout: Duration::from_secs(30),
             user: None,
             tls: EtcdTls::default(),
+            keyring: PUBLIC_KEYRING.map(str::to_owned).to_vec(),
         }
     }
 }

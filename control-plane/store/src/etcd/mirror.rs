@@ -206,7 +206,8 @@ impl Etcd {
             return None;
         }
         let (created, modified) = (api::number(kv.create_revision), api::number(kv.mod_revision));
-        Some(Entry { key, value: kv.value, created, modified })
+        let value = self.keyring.open(&key, kv.value);
+        Some(Entry { key, value, created, modified })
     }
 }
 
