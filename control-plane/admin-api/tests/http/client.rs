@@ -57,7 +57,15 @@ impl Server {
     pub(crate) async fn with(access: Access) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let store = EmbeddedStore::open(&folder.path().join("weft.redb")).expect("a store");
-        let store: Arc<dyn Store> = Arc::new(store);
+        Self::over(Arc::new(store), folder, access).await
+    }
+
+    /// Over a store in `folder`.
+    pub(crate) async fn over(
+        store: Arc<dyn Store>,
+        folder: tempfile::TempDir,
+        access: Access,
+    ) -> Self {
         let state = AdminState::new(Arc::clone(&store), Arc::new(OneOfEach), access);
         let state = state.with_trial(Arc::new(NoUdp));
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");

@@ -1,4 +1,8 @@
+use std::sync::Arc;
+
 use serde_json::{Value, json};
+use weft_admin_api::Access;
+use weft_store::FileStore;
 
 use crate::client::Server;
 
@@ -175,4 +179,20 @@ async fn what_no_proxy_can_do_is_not_stored() {
     assert_eq!(answer.error(), error);
     let answer = server.get("/upstreams/1").await.expect(200).json();
     assert!(answer["value"].get("scheme").is_none());
+}
+
+#[tokio::test]
+async fn what_a_file_declares_is_read_and_its_name_is_told_to_who_writes() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("apisix.yaml");
+    let text = "routes: [{id: 1, uri: /a, upstream: {nodes: {\"a:1\": 1}}}]\n#END\n";
+    std::fs::write(&path, text).expect("written");
+    let store = FileStore::open(&path, &folder.path().join("memory.redb")).await;
+    let server = Server::over(Arc::new(store.expect("a store")), folder, Access::Open).await;
+    assert_eq!(server.get("/routes/1").await.expect(200).json()["value"]["uri"], "/a");
+    for (method, path) in [("PUT", "/routes/1"), ("POST", "/routes"), ("DELETE", "/routes/1")] {
+        let answer = server.call(method, path, &route().to_string()).await.expect(404);
+        let error = answer.error();
+        assert!(error.starts_with("not found: ") && error.contains("apisix.yaml"), "{error}");
+    }
 }
