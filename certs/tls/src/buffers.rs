@@ -7,14 +7,14 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// Sizes, bytes: a small record; any one record; four full ones, which is what a read or write of
-/// 64 KiB makes.
-const SIZES: [usize; 3] = [4 << 10, 20 << 10, 68 << 10];
+/// Sizes, bytes: a small record; any one record; what a read or write of 64 KiB makes, and one of
+/// 256 KiB.
+const SIZES: [usize; 4] = [4 << 10, 20 << 10, 68 << 10, 264 << 10];
 /// How many buffers of each size are kept for the next use.
-const KEPT: usize = 32;
+const KEPT: [usize; 4] = [64, 32, 8, 2];
 
 thread_local! {
-    static POOL: RefCell<[Vec<Box<[u8]>>; 3]> = const { RefCell::new([const { Vec::new() }; 3]) };
+    static POOL: RefCell<[Vec<Box<[u8]>>; 4]> = const { RefCell::new([const { Vec::new() }; 4]) };
 }
 
 /// A buffer of the pool, which it returns to when dropped.
@@ -39,7 +39,7 @@ impl Drop for Buffer {
         // While the thread ends the pool may be gone; then the buffer just goes too.
         let _ = POOL.try_with(|pool| {
             let kept = &mut pool.borrow_mut()[self.class];
-            if kept.len() < KEPT {
+            if kept.len() < KEPT[self.class] {
                 kept.push(bytes);
             }
         });

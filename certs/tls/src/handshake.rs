@@ -76,7 +76,7 @@ impl Unbuffered for UnbufferedServerConnection {
 /// Does a handshake. `inbox` holds what has come already; `server_name` is the name that a client
 /// asked us for.
 ///
-/// Where the last word is ours and the peer does not wait for it, it goes with the first write.
+/// A server's session tickets go with the first write, flush, or read that finds nothing.
 pub(crate) async fn shake_hands<IO, C>(
     io: IO,
     connection: C,
@@ -157,9 +157,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin, C: Unbuffered> Driver<IO, C> {
     /// Session tickets can wait for the first write, the rest of a handshake can't.
     fn must_send(&self) -> bool {
         let common = self.connection.common();
-        let is_modern =
-            common.protocol_version().and_then(TlsVersion::from_rustls) == Some(TlsVersion::V1_3);
-        common.is_handshaking() || !is_modern || C::IS_CLIENT
+        let version = common.protocol_version().and_then(TlsVersion::from_rustls);
+        common.is_handshaking() || version != Some(TlsVersion::V1_3) || C::IS_CLIENT
     }
 
     fn step(&mut self) -> Result<Step, Error> {

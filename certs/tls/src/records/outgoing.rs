@@ -10,7 +10,7 @@ use super::{Content, MAX_CONTENT, RecordKey};
 use crate::buffers::Outbox;
 
 /// Most bytes of content that are sealed for one write.
-const BATCH: usize = 4 * MAX_CONTENT;
+const BATCH: usize = 16 * MAX_CONTENT;
 /// Most bytes that may wait for the next write: a batch still fits behind them.
 const MAX_JOINED: usize = 3 << 10;
 /// A `KeyUpdate` that does not ask for one in return (RFC 8446 section 4.6.3).

@@ -309,8 +309,12 @@ async fn our_client_remembers_tickets_that_come_with_data() {
     let client = client(&ClientTlsSpec::default());
     for resumed in [false, true] {
         let (near, far) = duplex(100_000);
-        let connected =
-            tokio::join!(client.connect(near, Some("host.test"), None), server.accept(far));
+        let connect = async {
+            let mut stream = client.connect(near, Some("host.test"), None).await?;
+            stream.flush().await?;
+            Ok::<_, TlsError>(stream)
+        };
+        let connected = tokio::join!(connect, server.accept(far));
         let (mut near, mut far) = (connected.0.unwrap(), connected.1.unwrap());
         assert_eq!(far.handshake().resumed, resumed);
         far.write_all(b"hello").await.unwrap();
