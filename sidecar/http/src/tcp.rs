@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 use weft_model::{ClusterChoice, HashSource, OnDemandClusters, TcpProxy, Wanted};
-use weft_net::{DownstreamStream, Established, Phase, RelayCounters, RelayEnd, relay};
+use weft_net::{
+    DownstreamStream, Established, Passed, Phase, RelayCounters, RelayEnd, Side, relay,
+};
 use weft_telemetry::{LogRecord, ResponseFlag, ResponseFlags};
 use weft_upstream::{PickContext, UpstreamError, UpstreamStream, WorkerCluster};
 
@@ -61,7 +63,9 @@ impl Session {
     async fn carry(&mut self, stream: &mut DownstreamStream, worker: &WorkerCx) {
         let Some(mut upstream) = self.connect(worker).await else { return };
         let idle = self.proxy.idle_timeout;
-        let end = relay(stream, &mut upstream, idle, &worker.timers, &self.counters).await;
+        let first = Side::over_socket(stream, DownstreamStream::tcp, |_, _| {});
+        let second = Side::over_socket(&mut upstream, UpstreamStream::tcp, count_passed);
+        let end = relay(first, second, idle, &worker.timers, &self.counters).await;
         match end {
             RelayEnd::Idle => self.proxy.stats.idle_timeout.inc(),
             RelayEnd::SecondFailed(_) => {
@@ -157,6 +161,14 @@ impl Session {
         for log in &self.proxy.access_logs {
             log.log(&record);
         }
+    }
+}
+
+/// Counts what went past the upstream's stream.
+fn count_passed(upstream: &UpstreamStream, passed: Passed) {
+    match passed {
+        Passed::Received(count) => upstream.count_received(count),
+        Passed::Sent(count) => upstream.count_sent(count),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use tokio::task::spawn_local;
 use weft_codec::{Upgraded, Upgrading};
-use weft_net::{Phase, RelayCounters, relay};
+use weft_net::{Phase, RelayCounters, Side, relay};
 use weft_telemetry::ResponseFlag;
 use weft_upstream::UpstreamBody;
 
@@ -39,7 +39,7 @@ async fn join(mut client: Upgraded, mut upstream: Upgraded, stream: &mut Stream)
     let idle = stream.timer.idle();
     tokio::select! {
         biased;
-        _ = relay(&mut client, &mut upstream, idle, &timers, &counters) => {}
+        _ = relay(Side::new(&mut client), Side::new(&mut upstream), idle, &timers, &counters) => {}
         () = watch.reached(Phase::Forced) => {}
     }
     stream.sent = counters.backward.get();

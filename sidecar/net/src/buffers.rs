@@ -3,12 +3,12 @@
 use std::cell::RefCell;
 
 /// The sizes that a buffer grows through, bytes.
-const SIZES: [usize; 3] = [4 << 10, 16 << 10, 64 << 10];
+const SIZES: [usize; 4] = [4 << 10, 16 << 10, 64 << 10, 256 << 10];
 /// How many buffers of each size are kept for the next use.
-const KEPT: usize = 64;
+const KEPT: [usize; 4] = [64, 32, 8, 2];
 
 thread_local! {
-    static POOL: RefCell<[Vec<Box<[u8]>>; 3]> = const { RefCell::new([const { Vec::new() }; 3]) };
+    static POOL: RefCell<[Vec<Box<[u8]>>; 4]> = const { RefCell::new([const { Vec::new() }; 4]) };
 }
 
 /// The size of a buffer.
@@ -62,8 +62,9 @@ impl Drop for Buffer {
         let bytes = std::mem::take(&mut self.bytes);
         // While the thread ends the pool may be gone; then the buffer just goes too.
         let _ = POOL.try_with(|pool| {
-            let kept = &mut pool.borrow_mut()[usize::from(self.class.0)];
-            if kept.len() < KEPT {
+            let class = usize::from(self.class.0);
+            let kept = &mut pool.borrow_mut()[class];
+            if kept.len() < KEPT[class] {
                 kept.push(bytes);
             }
         });

@@ -16,6 +16,7 @@ mod listeners;
 pub mod memory;
 mod original_dst;
 mod relay;
+mod splice;
 mod stream;
 #[cfg(test)]
 mod testing;
@@ -27,7 +28,7 @@ pub use drain::{Drain, DrainPlan, DrainWatch, Phase};
 pub use establish::{ConnectionGuard, Established};
 pub use inspect::{ClientHello, HelloError, parse_client_hello};
 pub use listeners::{ListenerEvent, ListenerOptions, ListenerSet, StopAccepting, Stopped};
-pub use relay::{RelayCounters, RelayEnd, relay};
+pub use relay::{Passed, RelayCounters, RelayEnd, Side, relay};
 pub use stream::{DownstreamStream, RawStream};
 pub use timer::{Deadline, TICK, Timers};
 

@@ -105,6 +105,17 @@ impl From<RawStream> for DownstreamStream {
     }
 }
 
+impl DownstreamStream {
+    /// The TCP socket, where nothing stands between it and the bytes: it can be spliced.
+    #[must_use]
+    pub fn tcp(&self) -> Option<&TcpStream> {
+        match self {
+            Self::Tcp(stream) => Some(stream),
+            Self::Unix(_) | Self::Tls(_) => None,
+        }
+    }
+}
+
 macro_rules! delegate {
     ($name:ident { $($variant:ident),* }) => {
         impl AsyncRead for $name {

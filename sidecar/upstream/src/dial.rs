@@ -90,8 +90,8 @@ async fn connect_unix(path: &Path) -> io::Result<UnixStream> {
 }
 
 async fn connect_tcp(config: &Cluster, address: SocketAddr) -> io::Result<TcpStream> {
-    let socket = RawSocket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_nonblocking(true)?;
+    let kind = Type::STREAM.nonblocking();
+    let socket = RawSocket::new(Domain::for_address(address), kind, Some(Protocol::TCP))?;
     let source = config.bind.iter().find(|source| source.is_ipv4() == address.is_ipv4());
     if let Some(source) = source {
         bind(&socket, *source)?;

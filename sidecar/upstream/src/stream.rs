@@ -51,6 +51,16 @@ impl UpstreamStream {
         }
     }
 
+    /// Counts bytes that were received over [`Self::tcp`], past this stream.
+    pub fn count_received(&self, bytes: usize) {
+        self.counted.received(bytes);
+    }
+
+    /// Counts bytes that were sent over [`Self::tcp`], past this stream.
+    pub fn count_sent(&self, bytes: usize) {
+        self.counted.sent(bytes);
+    }
+
     /// Our address.
     #[must_use]
     pub fn local_address(&self) -> Option<SocketAddr> {
