@@ -117,6 +117,13 @@ fn what_is_wrong_is_said_as_envoy_says_it() {
             Some((401, "Jwks doesn't have key to match kid or alg from Jwt")),
         ),
         (
+            "$.a.b".to_owned(),
+            Some((
+                401,
+                "Jwt is not in the form of Header.Payload.Signature with two dots and 3 sections",
+            )),
+        ),
+        (
             "abc".to_owned(),
             Some((
                 401,

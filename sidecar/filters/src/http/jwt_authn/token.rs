@@ -24,7 +24,8 @@ impl<'a> Token<'a> {
     pub(super) fn read(text: &'a str) -> Result<Self, Status> {
         let (signed, signature) = text.rsplit_once('.').ok_or(Status::BadFormat)?;
         let (header, encoded_payload) = signed.split_once('.').ok_or(Status::BadFormat)?;
-        if encoded_payload.contains('.') {
+        let empty = [header, encoded_payload, signature].iter().any(|part| part.is_empty());
+        if empty || encoded_payload.contains('.') {
             return Err(Status::BadFormat);
         }
         let header = object(header, Status::HeaderBase64, Status::HeaderJson)?;
