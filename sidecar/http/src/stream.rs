@@ -211,9 +211,11 @@ impl Stream {
     fn write_logs(&self, duration: Duration) {
         let logged = self.logged.as_deref();
         let since = |moment: Instant| moment.saturating_duration_since(self.cx.started);
+        // A request without a body is whole when it arrives.
+        let at_once = || self.progress.is_none().then_some(Duration::ZERO);
         let record = LogRecord {
             duration: Some(duration),
-            until_request_end: self.request_over.map(since),
+            until_request_end: self.request_over.map(since).or_else(at_once),
             until_response: self.until_response,
             response_headers: logged.map(|logged| &logged.response),
             response_trailers: logged.and_then(|logged| logged.trailers.as_ref()),
