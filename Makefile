@@ -11,9 +11,11 @@ STORE_PACKAGES := etcd-server
 BENCH_PACKAGES := haproxy nginx-light binutils
 # Further arguments of weft-bench.
 BENCH ?=
+# What weft-micro does: check or renew.
+MICRO ?= check
 DENY_VERSION := 0.20.2
 
-.PHONY: help demo demo-check test lint fmt bench build packages store-packages bench-packages
+.PHONY: help demo demo-check test lint fmt bench bench-micro build packages store-packages bench-packages
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/  make \1 \t\2/' | expand -t 22
@@ -43,8 +45,13 @@ fmt: ## Format the sources
 	$(CARGO) fmt --all
 
 bench: bench-packages ## Measure side by side with the proxies found on this machine; BENCH=--quick for a short run
-	$(CARGO) build --release --bin weft-sidecar --bin weft-bench
+	$(CARGO) build --release --bin weft-sidecar --bin weft-control-plane --bin weft-bench
 	$(TARGET_DIR)/release/weft-bench --output benches/results.md $(BENCH)
+
+bench-micro: ## Count the instructions of hot functions and compare with the baseline; MICRO=renew to write it anew
+	@scripts/install.sh valgrind
+	$(CARGO) build --profile quick-release --bin weft-micro
+	$(TARGET_DIR)/quick-release/weft-micro $(MICRO)
 
 packages:
 	@scripts/install.sh $(NET_PACKAGES)

@@ -44,6 +44,7 @@ const PROTOBUF: &[&str] = &[
     "weft-control-plane",
     "weft-sidecar",
     "weft-bench",
+    "weft-micro",
 ];
 
 /// Folders below which a file may allow unsafe code.
