@@ -170,6 +170,13 @@ pub(crate) const GOALS: &[Goal] = &[
         Metric::Churned,
         AtMost(1.1),
     ),
+    own(
+        "a mesh of 10,000 services of which 10 are called, sidecar's memory, MiB",
+        "mesh",
+        Metric::Resident,
+        AtMost(16.0),
+    ),
+    own("what the first call to one of those adds, ms", "mesh", Metric::FirstCall, AtMost(5.0)),
     own("`weft-sidecar`, stripped, MiB", "binary", Metric::Size, AtMost(25.0)),
 ];
 

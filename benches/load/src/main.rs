@@ -9,6 +9,7 @@ mod certificates;
 mod goals;
 mod histogram;
 mod load;
+mod mesh;
 mod metric;
 mod peers;
 mod process;

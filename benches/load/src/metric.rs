@@ -33,6 +33,8 @@ pub(crate) enum Metric {
     GibibyteCpu,
     /// The part of `GibibyteCpu` in user space.
     GibibyteUser,
+    /// Resident memory before the first call, MiB.
+    Before,
     /// Resident memory, MiB.
     Resident,
     /// Memory of a connection that waits, KiB.
@@ -47,6 +49,8 @@ pub(crate) enum Metric {
     Churned,
     /// Connections of the worker that has most of them, per cent.
     Busiest,
+    /// What the first call to a service takes longer than later ones, milliseconds.
+    FirstCall,
     /// Size of a file, MiB.
     Size,
 }
@@ -78,6 +82,7 @@ impl Metric {
             Self::ConnectionsPerCpu => ("connections/CPU s", 0),
             Self::GibibyteCpu => ("CPU s/GiB", 3),
             Self::GibibyteUser => ("user s/GiB", 3),
+            Self::Before => ("RSS MiB before the calls", 1),
             Self::Resident => ("RSS MiB", 1),
             Self::PerConnection => ("KiB/connection", 2),
             Self::LastToFirst => ("CPU of the last to the first", 3),
@@ -85,6 +90,7 @@ impl Metric {
             Self::ChangeCpu => ("CPU ms/change", 3),
             Self::Churned => ("p99 to that without", 2),
             Self::Busiest => ("% on the busiest worker", 1),
+            Self::FirstCall => ("ms that a first call adds", 2),
             Self::Size => ("MiB", 1),
         }
     }

@@ -4,6 +4,7 @@ mod balance;
 mod closed;
 mod handshakes;
 mod memory;
+mod mesh;
 mod open;
 mod routes;
 mod scale;
@@ -72,6 +73,7 @@ pub(crate) fn all() -> Vec<Box<dyn Workload>> {
     all.push(Box::new(balance::Balance { http2: true }));
     all.push(Box::new(scale::Scale));
     all.push(Box::new(scale::Churn));
+    all.push(Box::new(mesh::OnDemand));
     all.push(Box::new(size::Binary));
     all
 }
