@@ -89,7 +89,9 @@ impl Stream {
         timer.limit_idle(manager.stream_idle_timeout);
         timer.limit_request(limit(manager.request_timeout));
         timer.limit_duration(limit(manager.max_stream_duration));
-        Box::new(Self {
+        // Large: made where it stays.
+        let place = Box::new_uninit();
+        let stream = Self {
             cx,
             head,
             incoming: Some(incoming),
@@ -105,7 +107,8 @@ impl Stream {
             sent: 0,
             abandoned: false,
             complete: false,
-        })
+        };
+        Box::write(place, stream)
     }
 
     /// Keeps the request's head for the access log, as it is sent upstream.

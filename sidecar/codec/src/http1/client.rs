@@ -24,14 +24,14 @@ use super::writer::Writer;
 use crate::{CodecError, SendFailed, Transport, Upgraded};
 
 /// What is left to be done about the request.
-#[derive(Debug)]
-enum Sending<B> {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sending {
     /// Nothing: it was sent, or could not be.
     Done,
     /// Nothing of it was sent.
-    Unsent(Box<Request<B>>),
+    Unsent,
     /// Its head is in the writer; its body is being sent.
-    Body(B),
+    Body,
     /// All of it is in the writer.
     Flushing,
 }
@@ -52,7 +52,9 @@ pub struct ClientConnection<T, B> {
     scan: Scan,
     writer: Writer,
     encoder: Encoder,
-    sending: Sending<B>,
+    /// What is being sent; a head is large, and stays where it was put.
+    request: Option<Request<B>>,
+    sending: Sending,
     receiving: Receiving,
     spelling: Spelling,
     /// Whether the connection can serve another exchange when this one has ended.
@@ -72,6 +74,7 @@ where
             scan: Scan::default(),
             writer: Writer::default(),
             encoder: Encoder::Done,
+            request: None,
             sending: Sending::Done,
             receiving: Receiving::Nothing,
             spelling,
@@ -87,10 +90,8 @@ where
     /// Whether another exchange may begin: the last one has ended well, and the peer has neither
     /// left nor said anything since. Asks the system only if the runtime saw something happen.
     pub fn is_usable(&mut self) -> bool {
-        let between =
-            matches!((&self.sending, &self.receiving), (Sending::Done, Receiving::Nothing));
         let mut cx = Context::from_waker(Waker::noop());
-        self.keep && between && self.buffer.poll_fill(&mut self.io, &mut cx, 0).is_pending()
+        self.is_reusable() && self.buffer.poll_fill(&mut self.io, &mut cx, 0).is_pending()
     }
 
     /// Whether the last exchange has left the connection fit for another one.
@@ -101,7 +102,8 @@ where
     /// Begins an exchange. Nothing is sent before [`Self::poll_response`].
     pub fn start(&mut self, request: Request<B>) {
         self.receiving = Receiving::Head(request.method().clone());
-        self.sending = Sending::Unsent(Box::new(request));
+        self.request = Some(request);
+        self.sending = Sending::Unsent;
     }
 
     /// Sends the request and waits for the response's head; whichever comes first, an early
@@ -113,34 +115,35 @@ where
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Result<ResponseParts, SendFailed<Request<B>>>> {
-        if matches!(self.sending, Sending::Unsent(_)) {
+        if self.sending == Sending::Unsent {
             self.send_head(cx)?;
         }
         self.send(cx).map_err(failed)?;
         self.poll_head(cx).map_err(failed)
     }
 
-    /// Writes the head, and the body as far as it is there.
+    /// Writes the head.
     fn send_head(&mut self, cx: &mut Context<'_>) -> Result<(), SendFailed<Request<B>>> {
-        let Sending::Unsent(request) = std::mem::replace(&mut self.sending, Sending::Done) else {
-            return Ok(());
-        };
+        self.sending = Sending::Done;
+        let Some(request) = &mut self.request else { return Ok(()) };
         let framing = framing(request.headers(), request.body());
-        let (head, body) = request.into_parts();
-        write_head::request(self.writer.gather(), &head, framing, self.spelling);
-        self.encoder = Encoder::new(framing, &head.headers, true);
-        if !body.is_end_stream() {
-            self.sending = Sending::Body(body);
-            buffers::keep_headers(head.headers);
+        write_head::request(self.writer.gather(), request, framing, self.spelling);
+        self.encoder = Encoder::new(framing, request.headers(), true);
+        if !request.body().is_end_stream() {
+            self.sending = Sending::Body;
+            buffers::keep_headers(std::mem::take(request.headers_mut()));
             return Ok(());
         }
         // Without a body it can be given back whole.
         match self.writer.poll_send(&mut self.io, cx) {
-            Poll::Ready(Ok(())) => buffers::keep_headers(head.headers),
+            Poll::Ready(Ok(())) => {
+                buffers::keep_headers(std::mem::take(request.headers_mut()));
+                self.request = None;
+            }
             Poll::Pending => self.sending = Sending::Flushing,
             Poll::Ready(Err(error)) => {
                 self.keep = false;
-                let unsent = Some(Box::new(Request::from_parts(head, body)));
+                let unsent = self.request.take().map(Box::new);
                 return Err(SendFailed { error: error.into(), unsent });
             }
         }
@@ -151,31 +154,38 @@ where
     /// error yet: the response may be there.
     fn send(&mut self, cx: &mut Context<'_>) -> Result<(), CodecError> {
         loop {
-            let waiting = match &self.sending {
-                Sending::Done | Sending::Unsent(_) => return Ok(()),
+            let waiting = match self.sending {
+                Sending::Done | Sending::Unsent => return Ok(()),
                 Sending::Flushing => false,
-                Sending::Body(_) => self.fill(cx)?,
+                Sending::Body => self.fill(cx)?,
             };
             match self.writer.poll_send(&mut self.io, cx) {
                 Poll::Pending => return Ok(()),
                 Poll::Ready(Ok(())) if waiting => return Ok(()),
                 Poll::Ready(Ok(())) => {
-                    if matches!(self.sending, Sending::Flushing) {
-                        self.sending = Sending::Done;
+                    if self.sending == Sending::Flushing {
+                        self.sent();
                     }
                 }
                 Poll::Ready(Err(_)) => {
                     self.keep = false;
-                    self.sending = Sending::Done;
+                    self.sent();
                 }
             }
         }
     }
 
+    /// Nothing more of the request is sent.
+    fn sent(&mut self) {
+        self.sending = Sending::Done;
+        self.request = None;
+    }
+
     /// Takes frames of the body until there is enough to send; whether the body has to be waited
     /// for.
     fn fill(&mut self, cx: &mut Context<'_>) -> Result<bool, CodecError> {
-        let Sending::Body(body) = &mut self.sending else { return Ok(false) };
+        let Some(request) = &mut self.request else { return Ok(false) };
+        let body = request.body_mut();
         while self.writer.has_room() {
             if !body.is_end_stream() {
                 match Pin::new(&mut *body).poll_frame(cx) {
@@ -239,7 +249,7 @@ where
         self.receiving = Receiving::Nothing;
         // A request that is not over is given up with its connection, and what is there already
         // is no answer to anything.
-        self.keep &= matches!(self.sending, Sending::Done) && self.buffer.is_empty();
+        self.keep &= self.sending == Sending::Done && self.buffer.is_empty();
         self.buffer.release();
     }
 

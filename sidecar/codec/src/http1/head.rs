@@ -4,7 +4,6 @@
 use std::mem::MaybeUninit;
 
 use bytes::{Bytes, BytesMut};
-use http::request::Parts as RequestParts;
 use http::response::Parts as ResponseParts;
 use http::{
     Extensions, HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version,
@@ -34,12 +33,14 @@ pub(super) struct Limits {
     pub(super) spelling: bool,
 }
 
-/// Looks for a request's head at the beginning of the buffer and takes it out.
-pub(super) fn request(
+/// Looks for a request's head at the beginning of the buffer and takes it out, into `request`: a
+/// head is large, and is not moved about.
+pub(super) fn request<B>(
     bytes: &mut BytesMut,
     scan: &mut Scan,
     limits: Limits,
-) -> Result<Option<(RequestParts, Fields)>, Refusal> {
+    request: &mut Request<B>,
+) -> Result<Option<Fields>, Refusal> {
     let first = !scan.has_begun();
     let end = scan.end(bytes, true).map_err(|_| Refusal::Malformed)?;
     if end.unwrap_or(bytes.len()) > limits.bytes {
@@ -56,10 +57,10 @@ pub(super) fn request(
     let head = bytes.split_to(end).freeze();
     if limits.fields <= USUAL {
         let mut fields = [const { MaybeUninit::uninit() }; USUAL];
-        parse_request(&head, &mut fields[..limits.fields], limits).map(Some)
+        parse_request(&head, &mut fields[..limits.fields], limits, request).map(Some)
     } else {
         let mut fields = vec![MaybeUninit::uninit(); limits.fields];
-        parse_request(&head, &mut fields, limits).map(Some)
+        parse_request(&head, &mut fields, limits, request).map(Some)
     }
 }
 
@@ -88,30 +89,31 @@ fn has_control(bytes: &[u8]) -> bool {
     method.is_some_and(|end| bytes[end] == b' ' && bytes[end..].iter().any(control))
 }
 
-fn parse_request<'a>(
+fn parse_request<'a, B>(
     head: &'a Bytes,
     fields: &mut [MaybeUninit<Header<'a>>],
     limits: Limits,
-) -> Result<(RequestParts, Fields), Refusal> {
-    let mut request = httparse::Request::new(&mut []);
-    let parsed = request.parse_with_uninit_headers(head, fields);
+    request: &mut Request<B>,
+) -> Result<Fields, Refusal> {
+    let mut found = httparse::Request::new(&mut []);
+    let parsed = found.parse_with_uninit_headers(head, fields);
     let parsed = parsed.map_err(|error| refusal(error, head))?;
     let (Status::Complete(_), Some(method), Some(path), Some(version)) =
-        (parsed, request.method, request.path, request.version)
+        (parsed, found.method, found.path, found.version)
     else {
         return Err(Refusal::Malformed);
     };
-    let (mut parts, ()) = Request::new(()).into_parts();
-    parts.method = Method::from_bytes(method.as_bytes()).map_err(|_| Refusal::Malformed)?;
-    parts.uri =
+    *request.method_mut() =
+        Method::from_bytes(method.as_bytes()).map_err(|_| Refusal::Malformed)?;
+    *request.uri_mut() =
         Uri::from_maybe_shared(head.slice_ref(path.as_bytes())).map_err(|_| Refusal::Malformed)?;
-    parts.version = if version == 0 { Version::HTTP_10 } else { Version::HTTP_11 };
+    *request.version_mut() = if version == 0 { Version::HTTP_10 } else { Version::HTTP_11 };
     let fields =
-        read_fields(head, request.headers, &mut parts.headers).map_err(|()| Refusal::Malformed)?;
+        read_fields(head, found.headers, request.headers_mut()).map_err(|()| Refusal::Malformed)?;
     if limits.spelling {
-        keep_spelling(head, request.headers, &mut parts.extensions);
+        keep_spelling(head, found.headers, request.extensions_mut());
     }
-    Ok((parts, fields))
+    Ok(fields)
 }
 
 /// Looks for a response's head at the beginning of the buffer and takes it out.

@@ -11,7 +11,6 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
 use http::header::UPGRADE;
-use http::request::Parts as RequestParts;
 use http::{Method, Request, Response, Version};
 use http_body::Body;
 use tokio::sync::oneshot;
@@ -197,11 +196,13 @@ impl<T: Transport + 'static, S: Service> ServerConnection<T, S> {
                 if !self.scan.has_begun() {
                     skip_empty_lines(&mut link);
                 }
-                let found = head::request(link.buffer.bytes(), &mut self.scan, limits);
+                let mut request = Request::new(Incoming::Empty);
+                let bytes = link.buffer.bytes();
+                let found = head::request(bytes, &mut self.scan, limits, &mut request);
                 drop(link);
                 match found {
-                    Ok(Some((head, fields))) => {
-                        self.begin(head, &fields);
+                    Ok(Some(fields)) => {
+                        self.begin(request, &fields);
                         return Poll::Ready(Ok(true));
                     }
                     Ok(None) => {}
@@ -227,36 +228,34 @@ impl<T: Transport + 'static, S: Service> ServerConnection<T, S> {
     }
 
     /// Begins to serve a request.
-    fn begin(&mut self, mut head: RequestParts, fields: &Fields) {
-        let framing = match fields.of_request(head.version) {
+    fn begin(&mut self, mut request: Request<Incoming>, fields: &Fields) {
+        let framing = match fields.of_request(request.version()) {
             Ok(framing) => framing,
             Err(refusal) => return self.refuse(refusal),
         };
-        let mut asked = Asked::new(&head.method, head.version, fields);
+        let mut asked = Asked::new(request.method(), request.version(), fields);
         let continues = fields.expects_continue && !asked.old;
         let generation = self.link.borrow_mut().begin(Decoder::new(framing), continues);
-        let upgrading = wants_upgrade(&mut head, fields).then(|| {
+        let upgrading = wants_upgrade(&request, fields).then(|| {
             let (stream, promise) = oneshot::channel();
             asked.upgrade = Some(stream);
             Upgrading::promised(promise)
         });
-        let body = if framing == Framing::None && upgrading.is_none() {
-            Incoming::Empty
-        } else {
-            Incoming::Http1(RequestBody::new(&self.link, generation, upgrading))
-        };
-        let request = Request::from_parts(head, body);
+        if framing != Framing::None || upgrading.is_some() {
+            let body = RequestBody::new(&self.link, generation, upgrading);
+            *request.body_mut() = Incoming::Http1(body);
+        }
         let answer = || self.service.call(request);
         self.state = State::Busy(Exchange::new(asked, self.options.spelling, answer));
     }
 }
 
 /// Whether a request asks for another protocol on its connection.
-fn wants_upgrade(head: &mut RequestParts, fields: &Fields) -> bool {
-    head.method == Method::CONNECT
+fn wants_upgrade<B>(request: &Request<B>, fields: &Fields) -> bool {
+    request.method() == Method::CONNECT
         || (fields.upgrade
-            && head.version == Version::HTTP_11
-            && head.headers.contains_key(UPGRADE))
+            && request.version() == Version::HTTP_11
+            && request.headers().contains_key(UPGRADE))
 }
 
 /// Passes over empty lines before a request, such as careless clients send behind a body.

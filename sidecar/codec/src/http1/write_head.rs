@@ -1,9 +1,8 @@
 //! Heads on their way out.
 
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
-use http::request::Parts as RequestParts;
 use http::response::Parts as ResponseParts;
-use http::{Extensions, HeaderMap, HeaderName, Method, StatusCode, Uri};
+use http::{Extensions, HeaderMap, HeaderName, Method, Request, StatusCode, Uri};
 
 use super::framing::Framing;
 use super::spelling::{Speller, Spelling};
@@ -23,21 +22,22 @@ pub(super) enum Connection {
 }
 
 /// Writes a request's head.
-pub(super) fn request(
+pub(super) fn request<B>(
     out: &mut Vec<u8>,
-    head: &RequestParts,
+    request: &Request<B>,
     framing: Framing,
     spelling: Spelling,
 ) {
-    out.reserve(64 + head.headers.len() * USUAL_FIELD);
-    out.extend_from_slice(head.method.as_str().as_bytes());
+    let headers = request.headers();
+    out.reserve(64 + headers.len() * USUAL_FIELD);
+    out.extend_from_slice(request.method().as_str().as_bytes());
     out.push(b' ');
-    write_target(out, &head.method, &head.uri);
+    write_target(out, request.method(), request.uri());
     out.extend_from_slice(b" HTTP/1.1\r\n");
-    write_fields(out, &head.headers, &head.extensions, spelling);
+    write_fields(out, headers, request.extensions(), spelling);
     match framing {
         // Who sends no body where one is usual says so (RFC 9110, 8.6).
-        Framing::Length(0) | Framing::None if !expects_body(&head.method, &head.headers) => {}
+        Framing::Length(0) | Framing::None if !expects_body(request.method(), headers) => {}
         Framing::None => write_length(out, 0, spelling),
         Framing::Length(length) => write_length(out, length, spelling),
         Framing::Chunked | Framing::UntilEnd => write_chunked(out, spelling),
@@ -188,16 +188,15 @@ fn write_length(out: &mut Vec<u8>, length: u64, spelling: Spelling) {
 
 #[cfg(test)]
 mod tests {
-    use http::{Request, Response};
+    use http::Response;
 
     use super::*;
 
     fn request_text(method: Method, uri: &str, framing: Framing, spelling: Spelling) -> String {
         let request = Request::builder().method(method).uri(uri).header("x-a", "1");
-        let (parts, ()) =
-            request.header("transfer-encoding", "gzip").body(()).unwrap().into_parts();
+        let request = request.header("transfer-encoding", "gzip").body(()).unwrap();
         let mut out = Vec::new();
-        super::request(&mut out, &parts, framing, spelling);
+        super::request(&mut out, &request, framing, spelling);
         String::from_utf8(out).unwrap()
     }
 
