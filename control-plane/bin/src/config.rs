@@ -30,6 +30,9 @@ pub struct Config {
     pub mesh: MeshConfig,
     /// The ports on which hosts of the mesh are called over HTTP.
     pub service_ports: Vec<u16>,
+    /// Sends sidecars all services of the mesh, not those alone that they call. A workload may say
+    /// otherwise: `weft.dev/discovery: on-demand` or `all` in its node's metadata.
+    pub whole_mesh: bool,
     /// The access log that proxies write, such as `/dev/stdout`; none by default.
     pub access_log: Option<String>,
     /// The edges.
@@ -132,6 +135,7 @@ impl Default for Config {
             xds: XdsConfig::default(),
             mesh: MeshConfig::default(),
             service_ports: settings.service_ports,
+            whole_mesh: false,
             access_log: None,
             edge: EdgeConfig::default(),
             registry: RegistryConfig::default(),

@@ -90,6 +90,7 @@ impl ControlPlane {
                 door,
                 authority: core.authority.clone(),
                 edge: config.edge.clone(),
+                whole_mesh: config.whole_mesh,
                 arrivals: arrivals.clone(),
                 nodes: Arc::clone(&core.nodes),
                 registry: Arc::clone(&core.registry),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 use tonic::Status;
 use weft_discovery::MeshRegistry;
-use weft_translate::{NodeProfile, workload_of};
+use weft_translate::{NodeProfile, discovery_of, workload_of};
 use weft_xds_server::{
     BoxFuture, Node, NodeDirectory, NodeSession, Peer, Refusal, ResourceType, SessionObserver,
     Subscription,
@@ -23,6 +23,8 @@ pub(crate) struct Directory {
     pub(crate) door: Door,
     pub(crate) authority: Authority,
     pub(crate) edge: EdgeConfig,
+    /// Sidecars are sent all services unless they want it otherwise.
+    pub(crate) whole_mesh: bool,
     pub(crate) arrivals: mpsc::Sender<Arrival>,
     pub(crate) nodes: Arc<Nodes>,
     pub(crate) registry: Arc<MeshRegistry>,
@@ -49,7 +51,9 @@ impl Directory {
             .inspect_err(|status| {
                 tracing::warn!(node = %id, reason = %status.message(), "node refused");
             })?;
-        let profile = NodeProfile::new(&workload, trusted);
+        let discovery = discovery_of(node, peer.incremental, self.whole_mesh)
+            .map_err(|error| Status::invalid_argument(error.to_string()))?;
+        let profile = NodeProfile::new(&workload, trusted).discovering(discovery);
         let role = workload.role;
         // From here on the workload is known; a caller that gives up takes it away again.
         self.registry.connected(workload);

@@ -7,6 +7,15 @@ use weft_control_model::{Labels, Role, Workload, WorkloadAddress, WorkloadPort};
 use weft_xds_proto::pb::envoy::config::core::v3::{Node, node::UserAgentVersionType};
 use weft_xds_proto::struct_to_json;
 
+use crate::node::ServiceDiscovery;
+
+/// How Weft's own data plane calls itself.
+const USER_AGENT: &str = "weft-sidecar";
+/// How a node wants to learn of services.
+const DISCOVERY: &str = "weft.dev/discovery";
+/// The hosts that a node wants from the start.
+const SERVICES: &str = "weft.dev/services";
+
 /// A node whose description can't be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("node {id:?}: {field}: {reason}")]
@@ -50,6 +59,44 @@ pub fn workload_of(node: &Node, connected_since: u64) -> Result<Workload, NodeEr
         connected_since,
         version: version(node),
     })
+}
+
+/// How a node learns of the mesh's services: as its metadata or its annotations say under
+/// `weft.dev/discovery` (`on-demand`, `all`); else on demand if it is Weft's own, unless `whole`.
+/// Whoever speaks the state-of-the-world variant is sent everything. `weft.dev/services` names
+/// hosts that are sent from the start, separated by commas.
+///
+/// # Errors
+/// The field that can't be read.
+pub fn discovery_of(
+    node: &Node,
+    incremental: bool,
+    whole: bool,
+) -> Result<ServiceDiscovery, NodeError> {
+    let metadata = node.metadata.as_ref().map(struct_to_json).unwrap_or_default();
+    let annotations = metadata.get("ANNOTATIONS").and_then(Value::as_object);
+    let said =
+        |key: &str| text(&metadata, key).or_else(|| annotations.and_then(|map| text(map, key)));
+    let own = node.user_agent_name == USER_AGENT;
+    let on_demand = match said(DISCOVERY) {
+        Some("on-demand") => true,
+        Some("all") => false,
+        None => own && !whole,
+        Some(other) => {
+            let reason = format!("{other:?} is neither \"on-demand\" nor \"all\"");
+            let field = "metadata.weft.dev/discovery";
+            return Err(NodeError { id: node.id.clone(), field, reason });
+        }
+    };
+    if !(on_demand && incremental) {
+        return Ok(ServiceDiscovery::Everything);
+    }
+    let hosts = said(SERVICES).into_iter().flat_map(|hosts| hosts.split(','));
+    let mut hosts: Vec<_> =
+        hosts.map(|host| host.trim().to_owned()).filter(|host| !host.is_empty()).collect();
+    hosts.sort();
+    hosts.dedup();
+    Ok(ServiceDiscovery::OnDemand(hosts))
 }
 
 /// The parts of an id as Istio's agents make them.
@@ -187,6 +234,44 @@ mod tests {
         let workload = workload.expect("a workload");
         assert_eq!((workload.namespace.as_str(), workload.role), ("web", Role::Edge));
         assert_eq!(workload.addresses, [WorkloadAddress([10, 0, 0, 3].into())]);
+    }
+
+    fn discovery(
+        agent: &str,
+        metadata: &Value,
+        whole: bool,
+    ) -> Result<ServiceDiscovery, NodeError> {
+        let metadata = metadata.as_object().map(json_to_struct);
+        let (id, user_agent_name) = ("n".to_owned(), agent.to_owned());
+        let node = Node { id, metadata, user_agent_name, ..Default::default() };
+        let found = discovery_of(&node, true, whole);
+        let everything = ServiceDiscovery::Everything;
+        assert!(found.is_err() || discovery_of(&node, false, whole) == Ok(everything));
+        found
+    }
+
+    #[test]
+    fn weft_s_own_ask_for_services_unless_somebody_says_otherwise() {
+        let on_demand = |hosts: &[&str]| {
+            ServiceDiscovery::OnDemand(hosts.iter().map(ToString::to_string).collect())
+        };
+        let all = ServiceDiscovery::Everything;
+        let said = |what: &str| json!({ "weft.dev/discovery": what });
+        let noted = |what: &str| json!({ "ANNOTATIONS": { "weft.dev/discovery": what } });
+        for (agent, metadata, whole, expected) in [
+            (USER_AGENT, json!({}), false, on_demand(&[])),
+            (USER_AGENT, json!({}), true, all.clone()),
+            (USER_AGENT, said("all"), false, all.clone()),
+            (USER_AGENT, noted("all"), false, all.clone()),
+            (USER_AGENT, noted("on-demand"), true, on_demand(&[])),
+            ("envoy", json!({}), false, all.clone()),
+            ("envoy", said("on-demand"), false, on_demand(&[])),
+            (USER_AGENT, json!({ "weft.dev/services": "b, a,,a" }), false, on_demand(&["a", "b"])),
+        ] {
+            assert_eq!(discovery(agent, &metadata, whole), Ok(expected), "{metadata}");
+        }
+        let error = discovery(USER_AGENT, &said("some"), false).expect_err("no such way");
+        assert_eq!(error.field, "metadata.weft.dev/discovery");
     }
 
     #[test]

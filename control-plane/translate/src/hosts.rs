@@ -76,6 +76,11 @@ pub(crate) fn groups_for<'a, R>(
     host.covering().filter_map(|pattern| routes.get(&pattern)).collect()
 }
 
+/// Whether `host` is covered by a pattern that is not the one of all hosts.
+pub(crate) fn is_covered<R>(host: &HostPattern, routes: &BTreeMap<HostPattern, R>) -> bool {
+    host.covering().any(|pattern| pattern != HostPattern::Any && routes.contains_key(&pattern))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

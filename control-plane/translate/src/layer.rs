@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use weft_xds_ads::{TypeResources, VersionedResource};
+use weft_xds_ads::{OnDemand, TypeResources, VersionedResource};
 use weft_xds_proto::{Any, Message, Name, pack};
 use xxhash_rust::xxh64::{Xxh64, xxh64};
 
@@ -62,6 +62,16 @@ pub(crate) fn replace(layer: &mut Arc<TypeResources>, resources: ResourceMap) {
             on_demand: None,
         });
     }
+}
+
+/// A set of these resources, with more for who asks by name; `more` tells what that is.
+pub(crate) fn with_more(
+    resources: ResourceMap,
+    more: &str,
+    on_demand: Arc<dyn OnDemand>,
+) -> Arc<TypeResources> {
+    let version = format!("{}.{more}", set_version(&resources));
+    Arc::new(TypeResources { version, resources, on_demand: Some(on_demand) })
 }
 
 /// Two layers as one set, `over` winning.

@@ -8,7 +8,10 @@ use weft_xds_proto::pb::envoy::config::listener::v3::{
 };
 use weft_xds_proto::pb::envoy::config::route::v3::RouteConfiguration;
 use weft_xds_proto::pb::envoy::extensions::access_loggers::file::v3::FileAccessLog;
-use weft_xds_proto::pb::envoy::extensions::filters::http::router::v3::Router;
+use weft_xds_proto::pb::envoy::extensions::filters::http::{
+    on_demand::v3::{OnDemand, OnDemandCds},
+    router::v3::Router,
+};
 use weft_xds_proto::pb::envoy::extensions::filters::listener::{
     http_inspector::v3::HttpInspector, original_dst::v3::OriginalDst,
     tls_inspector::v3::TlsInspector,
@@ -32,6 +35,7 @@ pub(crate) const PLAIN_HTTP: [&str; 2] = ["http/1.1", "h2c"];
 const HANDSHAKE: Duration = Duration::from_secs(15);
 /// How this software calls itself in `server`.
 const SERVER_NAME: &str = "weft";
+const TCP_PROXY: &str = "envoy.filters.network.tcp_proxy";
 
 /// Where a connection manager stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,22 +51,27 @@ pub(crate) enum Side {
 /// Where the routes come from.
 pub(crate) enum Routes {
     Named(String),
+    /// A table whose hosts, and their clusters, are fetched on demand.
+    OnDemand(String),
     Inline(Box<RouteConfiguration>),
 }
 
 /// The connection manager.
 pub(crate) fn http(side: Side, stat: &str, routes: Routes, access_log: Option<&str>) -> Filter {
+    let on_demand = matches!(routes, Routes::OnDemand(_)).then(on_demand);
     let mut manager = HttpConnectionManager {
         codec_type: CodecType::Auto.into(),
         stat_prefix: stat.to_owned(),
         route_specifier: Some(match routes {
-            Routes::Named(route_config_name) => RouteSpecifier::Rds(Rds {
-                config_source: Some(envoy::from_ads()),
-                route_config_name,
-            }),
+            Routes::Named(route_config_name) | Routes::OnDemand(route_config_name) => {
+                RouteSpecifier::Rds(Rds {
+                    config_source: Some(envoy::from_ads()),
+                    route_config_name,
+                })
+            }
             Routes::Inline(table) => RouteSpecifier::RouteConfig(*table),
         }),
-        http_filters: vec![router()],
+        http_filters: on_demand.into_iter().chain([router()]).collect(),
         normalize_path: Some(flag(true)),
         stream_idle_timeout: Some(unlimited()),
         proxy_100_continue: true,
@@ -106,9 +115,19 @@ fn caller() -> SetCurrentClientCertDetails {
 }
 
 fn router() -> HttpFilter {
+    http_filter("envoy.filters.http.router", &Router::default())
+}
+
+fn on_demand() -> HttpFilter {
+    let odcds = OnDemandCds { source: Some(envoy::from_ads()), ..Default::default() };
+    let config = OnDemand { odcds: Some(odcds) };
+    http_filter("envoy.filters.http.on_demand", &config)
+}
+
+fn http_filter<M: Message + Name>(name: &str, config: &M) -> HttpFilter {
     HttpFilter {
-        name: "envoy.filters.http.router".to_owned(),
-        config_type: Some(http_filter::ConfigType::TypedConfig(pack(&Router::default()))),
+        name: name.to_owned(),
+        config_type: Some(http_filter::ConfigType::TypedConfig(pack(config))),
         ..Default::default()
     }
 }
@@ -124,13 +143,24 @@ fn file_log(path: &str) -> AccessLog {
 
 /// A proxy of connections.
 pub(crate) fn tcp(stat: &str, cluster: &str, access_log: Option<&str>) -> Filter {
-    let proxy = TcpProxy {
+    network_filter(TCP_PROXY, &to_cluster(stat, cluster, access_log))
+}
+
+/// A proxy of connections to a cluster that is fetched when the first one comes.
+pub(crate) fn tcp_on_demand(stat: &str, cluster: &str, access_log: Option<&str>) -> Filter {
+    let on_demand =
+        tcp_proxy::OnDemand { odcds_config: Some(envoy::from_ads()), ..Default::default() };
+    let proxy = to_cluster(stat, cluster, access_log);
+    network_filter(TCP_PROXY, &TcpProxy { on_demand: Some(on_demand), ..proxy })
+}
+
+fn to_cluster(stat: &str, cluster: &str, access_log: Option<&str>) -> TcpProxy {
+    TcpProxy {
         stat_prefix: stat.to_owned(),
         access_log: access_log.map(file_log).into_iter().collect(),
         cluster_specifier: Some(tcp_proxy::ClusterSpecifier::Cluster(cluster.to_owned())),
         ..Default::default()
-    };
-    network_filter("envoy.filters.network.tcp_proxy", &proxy)
+    }
 }
 
 fn network_filter<M: Message + Name>(name: &str, config: &M) -> Filter {

@@ -92,6 +92,16 @@ impl From<MtlsMode> for Mtls {
     }
 }
 
+/// How a sidecar learns of the mesh's services.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+pub enum ServiceDiscovery {
+    /// It is sent all of them.
+    #[default]
+    Everything,
+    /// It asks for what is called; the hosts that are named here it is sent from the start.
+    OnDemand(Vec<String>),
+}
+
 /// What of a node decides what it is sent. Equal profiles are sent the same.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct NodeProfile {
@@ -101,6 +111,7 @@ pub struct NodeProfile {
     labels: Labels,
     ports: Vec<(u16, PortKind)>,
     trusted: bool,
+    discovery: ServiceDiscovery,
 }
 
 impl NodeProfile {
@@ -117,6 +128,21 @@ impl NodeProfile {
             labels: workload.labels.clone(),
             ports,
             trusted,
+            discovery: ServiceDiscovery::Everything,
+        }
+    }
+
+    /// The profile of one that learns of services in this way.
+    #[must_use]
+    pub fn discovering(self, discovery: ServiceDiscovery) -> Self {
+        Self { discovery, ..self }
+    }
+
+    /// The hosts that it is sent from the start, if others are only sent on demand.
+    pub(crate) fn on_demand(&self) -> Option<&[String]> {
+        match &self.discovery {
+            ServiceDiscovery::Everything => None,
+            ServiceDiscovery::OnDemand(hosts) => Some(hosts),
         }
     }
 

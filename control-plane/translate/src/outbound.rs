@@ -7,7 +7,9 @@ use weft_xds_proto::pb::envoy::config::core::v3::TrafficDirection;
 use weft_xds_proto::pb::envoy::config::listener::v3::{FilterChainMatch, Listener};
 
 use crate::envoy::{self, flag, number, unlimited};
-use crate::listeners::{PLAIN_HTTP, Routes, Side, chain, chain_match, http, http_inspector, tcp};
+use crate::listeners::{
+    PLAIN_HTTP, Routes, Side, chain, chain_match, http, http_inspector, tcp, tcp_on_demand,
+};
 use crate::node::Families;
 use crate::route_tables::{BLACK_HOLE, PASSTHROUGH};
 use crate::served::TcpService;
@@ -19,6 +21,8 @@ const CAPTURE_PORT: u16 = 15001;
 /// What shapes the outbound listeners.
 pub(crate) struct Outbound<'a> {
     pub(crate) families: Families,
+    /// Whether hosts and clusters are fetched when they are called.
+    pub(crate) on_demand: bool,
     pub(crate) policy: OutboundTrafficPolicy,
     /// The ports of the mesh's HTTP services, each with a route table of its name.
     pub(crate) http_ports: &'a [u16],
@@ -79,7 +83,8 @@ impl Outbound<'_> {
     fn http_port(&self, port: u16) -> Listener {
         let (address, additional_addresses) = self.families.wildcard(port);
         let name = format!("0.0.0.0_{port}");
-        let routes = Routes::Named(port.to_string());
+        let table = port.to_string();
+        let routes = if self.on_demand { Routes::OnDemand(table) } else { Routes::Named(table) };
         let manager = http(Side::Outbound, &format!("outbound_{name}"), routes, self.access_log);
         Listener {
             address,
@@ -103,12 +108,13 @@ impl Outbound<'_> {
     fn tcp_service(&self, service: &TcpService, address: IpAddr, port: u16) -> Listener {
         let name = format!("{address}_{port}");
         let stat = format!("outbound|{port}||{}", service.host);
+        let proxy = if self.on_demand { tcp_on_demand } else { tcp };
         Listener {
             address: Some(envoy::address(address, port)),
             filter_chains: vec![chain(
                 &name,
                 FilterChainMatch::default(),
-                tcp(&stat, &service.target.cluster, self.access_log),
+                proxy(&stat, &service.target.cluster, self.access_log),
             )],
             name,
             ..unbound()

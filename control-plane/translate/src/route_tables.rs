@@ -8,16 +8,16 @@ use weft_xds_proto::pb::envoy::config::core::v3::{
     HeaderValueOption, header_value_option::HeaderAppendAction,
 };
 use weft_xds_proto::pb::envoy::config::route::v3::{
-    DirectResponseAction, Route, RouteAction, RouteConfiguration, RouteMatch, VirtualHost,
+    DirectResponseAction, Route, RouteAction, RouteConfiguration, RouteMatch, Vhds, VirtualHost,
     route::Action, route_action::ClusterSpecifier, route_match::PathSpecifier,
 };
 
 use crate::envoy::{self, flag};
-use crate::hosts::{HostPattern, groups_for, virtual_hosts};
+use crate::hosts::{HostPattern, groups_for, is_covered, virtual_hosts};
 use crate::problem::Problem;
 use crate::routes::{self, RouteGroup};
 use crate::served::{Place, contexts, ports};
-use crate::settings::{Inputs, Settings};
+use crate::settings::{Inputs, Settings, VirtualAddresses};
 use crate::targets::Targets;
 
 /// The cluster of connections that go where they wanted to.
@@ -31,7 +31,7 @@ pub(crate) fn edge_name(over_tls: bool) -> &'static str {
 }
 
 /// Routes by host pattern.
-type Groups = BTreeMap<HostPattern, RouteGroup>;
+pub(crate) type Groups = BTreeMap<HostPattern, RouteGroup>;
 
 /// What is served in one place.
 pub(crate) struct RouteTables {
@@ -77,12 +77,20 @@ fn client_headers(port: u16) -> Vec<HeaderValueOption> {
     ]
 }
 
-/// The tables of the sidecars, one for each port.
-pub(crate) fn mesh(
+/// The routes of the mesh by port, from which tables and single virtual hosts are made.
+pub(crate) struct MeshRoutes {
+    pub(crate) by_port: BTreeMap<u16, Groups>,
+    pub(crate) targets: Targets,
+    /// The clusters behind each host.
+    pub(crate) clusters: BTreeMap<String, BTreeSet<String>>,
+}
+
+/// The routes of the sidecars.
+pub(crate) fn mesh_routes(
     inputs: Inputs<'_>,
     settings: &Settings,
     problems: &mut Vec<Problem>,
-) -> RouteTables {
+) -> MeshRoutes {
     let mut tables = RouteTables::empty();
     let mut by_port: BTreeMap<u16, Groups> = BTreeMap::new();
     for port in &settings.service_ports {
@@ -94,22 +102,60 @@ pub(crate) fn mesh(
             add(by_port.entry(*port).or_default(), context, &route);
         }
     });
-    let policy = inputs.resources.mesh.outbound_traffic_policy;
-    for (port, groups) in by_port {
-        // Routes without a host follow those of the mesh's hosts, as everywhere in APISIX, but
-        // they don't take what goes to hosts outside of the mesh.
-        let named = groups.keys().filter(|pattern| **pattern != HostPattern::Any);
-        let mut hosts: Vec<_> = virtual_hosts(named)
-            .into_iter()
-            .map(|host| {
-                let domains = mesh_domains(&host, inputs);
-                virtual_host(&host, &groups, domains)
-            })
-            .collect();
-        hosts.push(outside(policy));
-        tables.tables.push(table(port.to_string(), hosts));
-    }
-    tables
+    let RouteTables { targets, clusters, .. } = tables;
+    MeshRoutes { by_port, targets, clusters }
+}
+
+/// The table of a port with all hosts of the mesh.
+pub(crate) fn whole_table(
+    port: u16,
+    groups: &Groups,
+    addresses: &VirtualAddresses,
+    policy: OutboundTrafficPolicy,
+) -> RouteConfiguration {
+    // Routes without a host follow those of the mesh's hosts, as everywhere in APISIX, but they
+    // don't take what goes to hosts outside of the mesh.
+    let named = groups.keys().filter(|pattern| **pattern != HostPattern::Any);
+    let mut hosts: Vec<_> = virtual_hosts(named)
+        .into_iter()
+        .map(|host| virtual_host(&host, groups, mesh_domains(&host, addresses)))
+        .collect();
+    hosts.push(outside(policy));
+    table(port.to_string(), hosts)
+}
+
+/// The table of a port whose hosts are fetched on demand, `known` ones aside.
+pub(crate) fn table_on_demand(port: u16, known: Vec<VirtualHost>) -> RouteConfiguration {
+    let vhds = Vhds { config_source: Some(envoy::from_ads()) };
+    RouteConfiguration { vhds: Some(vhds), ..table(port.to_string(), known) }
+}
+
+/// The one virtual host for a host that somebody calls. It has no other domain than the one that
+/// was asked for: what else a pattern or a service covers may have a more specific host.
+pub(crate) fn asked_host(
+    asked: &str,
+    known_as: &str,
+    groups: &Groups,
+    policy: OutboundTrafficPolicy,
+) -> VirtualHost {
+    let host = HostPattern::Exact(known_as.to_owned());
+    let found = if is_covered(&host, groups) {
+        virtual_host(&host, groups, Vec::new())
+    } else {
+        outside(policy)
+    };
+    VirtualHost { name: asked.to_owned(), domains: vec![asked.to_owned()], ..found }
+}
+
+/// A host of the mesh with all its names.
+pub(crate) fn known_host(
+    host: &str,
+    groups: &Groups,
+    addresses: &VirtualAddresses,
+) -> Option<VirtualHost> {
+    let host = HostPattern::parse(host);
+    let covered = is_covered(&host, groups);
+    covered.then(|| virtual_host(&host, groups, mesh_domains(&host, addresses)))
 }
 
 impl RouteTables {
@@ -168,12 +214,12 @@ fn virtual_host(host: &HostPattern, groups: &Groups, domains: Vec<String>) -> Vi
 }
 
 /// A host of the mesh is also called by its absolute name and its virtual address.
-fn mesh_domains(host: &HostPattern, inputs: Inputs<'_>) -> Vec<String> {
+fn mesh_domains(host: &HostPattern, addresses: &VirtualAddresses) -> Vec<String> {
     let name = host.domain();
     let mut domains = vec![name.clone()];
     if let HostPattern::Exact(_) = host {
         domains.push(format!("{name}."));
-        domains.extend(inputs.addresses.get(&name).map(|address| match address {
+        domains.extend(addresses.get(&name).map(|address| match address {
             std::net::IpAddr::V4(address) => address.to_string(),
             std::net::IpAddr::V6(address) => format!("[{address}]"),
         }));

@@ -15,6 +15,7 @@ use crate::cluster::{self, as_downstream, original_destination, set_http_options
 use crate::edge;
 use crate::inbound;
 use crate::layer::{LayerBuilder, ResourceMap, joined, replace, versioned};
+use crate::lean::{Lean, Source};
 use crate::node::{Families, Inbound, InboundKinds, NodeProfile};
 use crate::outbound::Outbound;
 use crate::problem::{Problem, Unsupported};
@@ -22,6 +23,7 @@ use crate::route_tables::{self, BLACK_HOLE, PASSTHROUGH};
 use crate::served::{TcpService, tcp_services};
 use crate::settings::{Inputs, Settings, VirtualAddresses};
 use crate::targets::{Target, Targets};
+use crate::virtual_hosts::VirtualHosts;
 
 /// Turns resources into what nodes are sent.
 ///
@@ -35,12 +37,16 @@ pub struct Translator {
     mesh: Upstreams,
     edge: Upstreams,
     mesh_routes: Arc<TypeResources>,
+    /// The generation of `mesh_routes`, which are made when somebody is sent them.
+    mesh_routes_of: u64,
     edge_routes: Arc<TypeResources>,
     secrets: Arc<TypeResources>,
     edge_listeners: HashMap<EdgeKind, Arc<TypeResources>>,
-    sidecars: HashMap<Inbound, SidecarSet>,
+    /// By inbound side, and whether services are fetched on demand.
+    sidecars: HashMap<(Inbound, bool), SidecarSet>,
     /// The shared clusters with those of a workload's own ports, beside the shared ones alone.
     sidecar_clusters: HashMap<InboundKinds, (Arc<TypeResources>, Arc<TypeResources>)>,
+    lean: Lean,
     problems: Vec<Problem>,
 }
 
@@ -68,6 +74,7 @@ struct Configured {
     targets: Targets,
     tcp_services: Vec<TcpService>,
     http_ports: Vec<u16>,
+    hosts: Arc<VirtualHosts>,
     clusters_of: BTreeMap<String, BTreeSet<String>>,
     problems: Vec<Problem>,
     /// Counts the changes of what stands above.
@@ -105,11 +112,13 @@ impl Translator {
             mesh: Upstreams::default(),
             edge: Upstreams::default(),
             mesh_routes: Arc::default(),
+            mesh_routes_of: 0,
             edge_routes: Arc::default(),
             secrets: Arc::default(),
             edge_listeners: HashMap::new(),
             sidecars: HashMap::new(),
             sidecar_clusters: HashMap::new(),
+            lean: Lean::default(),
             problems: Vec::new(),
         }
     }
@@ -162,23 +171,48 @@ impl Translator {
                 .with(ResourceType::Secret, secrets);
         }
         let inbound = profile.inbound(&seen.resources);
-        let (clusters, listeners) = (self.clusters_with(&inbound), self.sidecar(&inbound));
-        empty
-            .with(ResourceType::Endpoint, Arc::clone(&self.mesh.endpoints))
-            .with(ResourceType::Cluster, clusters)
-            .with(ResourceType::Listener, listeners)
-            .with(ResourceType::Route, Arc::clone(&self.mesh_routes))
+        let sent = empty.with(ResourceType::Endpoint, Arc::clone(&self.mesh.endpoints));
+        let Some(hosts) = profile.on_demand() else {
+            return sent
+                .with(ResourceType::Cluster, self.clusters_with(&inbound))
+                .with(ResourceType::Listener, self.sidecar(inbound, false))
+                .with(ResourceType::Route, self.whole_tables());
+        };
+        let revision = seen.resources.revision;
+        let Configured { hosts: mesh, clusters_of, generation, .. } = &self.configured;
+        let source = Source {
+            mesh,
+            clusters_of,
+            upstreams: &self.mesh.clusters,
+            revision,
+            generation: *generation,
+        };
+        sent.with(ResourceType::Cluster, self.lean.clusters(&inbound, hosts, &source))
+            .with(ResourceType::Route, self.lean.tables(hosts, &source))
+            .with(ResourceType::VirtualHost, self.lean.hosts(&source))
+            .with(ResourceType::Listener, self.sidecar(inbound, true))
+    }
+
+    /// The mesh's tables with all hosts.
+    fn whole_tables(&mut self) -> Arc<TypeResources> {
+        if self.mesh_routes_of != self.configured.generation {
+            self.mesh_routes_of = self.configured.generation;
+            add_tables(&mut self.mesh_routes, &self.configured.hosts.whole_tables());
+        }
+        Arc::clone(&self.mesh_routes)
     }
 
     /// Routes, secrets, and which clusters there are to be.
     fn configure(&mut self, inputs: Inputs<'_>) {
         let mut problems = Vec::new();
         let settings = &self.settings;
-        let mesh = route_tables::mesh(inputs, settings, &mut problems);
-        let http_ports = mesh.tables.iter().filter_map(|table| table.name.parse().ok()).collect();
+        let mesh = route_tables::mesh_routes(inputs, settings, &mut problems);
         let mut clusters_of = mesh.clusters;
         let mut targets = mesh.targets;
-        add_tables(&mut self.mesh_routes, &mesh.tables);
+        let policy = inputs.resources.mesh.outbound_traffic_policy;
+        let hosts = VirtualHosts::new(mesh.by_port, inputs.addresses.clone(), policy);
+        let http_ports = hosts.ports().collect();
+        let hosts = Arc::new(hosts);
         let (mut edge_tables, mut edge_names) = (Vec::new(), BTreeSet::new());
         let mut mesh_names: BTreeSet<_> = targets.keys().cloned().collect();
         for over_tls in [false, true] {
@@ -206,8 +240,15 @@ impl Translator {
         let families = Families { v4: true, v6: false };
         edge::https_listener(families, settings, inputs.resources, &mut problems);
         let generation = self.configured.generation + 1;
-        self.configured =
-            Configured { targets, tcp_services, http_ports, clusters_of, problems, generation };
+        self.configured = Configured {
+            targets,
+            tcp_services,
+            http_ports,
+            hosts,
+            clusters_of,
+            problems,
+            generation,
+        };
         let known: Vec<_> = self.edge_listeners.keys().copied().collect();
         for kind in known {
             self.build_edge_listeners(kind, inputs.resources);
@@ -256,21 +297,22 @@ impl Translator {
     }
 
     /// The listeners of a sidecar.
-    fn sidecar(&mut self, inbound: &Inbound) -> Arc<TypeResources> {
+    fn sidecar(&mut self, inbound: Inbound, on_demand: bool) -> Arc<TypeResources> {
         let generation = self.configured.generation;
-        let known = self.sidecars.get(inbound);
+        let key = (inbound, on_demand);
+        let known = self.sidecars.get(&key);
         if let Some(set) = known.filter(|set| set.generation == generation) {
             return Arc::clone(&set.listeners);
         }
         let mut listeners = known.map(|set| Arc::clone(&set.listeners)).unwrap_or_default();
         let mut builder = LayerBuilder::over(&listeners);
-        for listener in self.sidecar_listeners(inbound) {
+        for listener in self.sidecar_listeners(&key.0, on_demand) {
             builder.add(&listener.name, &listener);
         }
         let resources = builder.finish();
         replace(&mut listeners, resources);
         let set = SidecarSet { generation, listeners: Arc::clone(&listeners) };
-        self.sidecars.insert(inbound.clone(), set);
+        self.sidecars.insert(key, set);
         // Sets of an older generation belong to nodes that are gone or will ask again.
         if self.sidecars.len() > MOST_SIDECAR_SETS {
             self.sidecars.retain(|_, set| set.generation == generation);
@@ -304,12 +346,14 @@ impl Translator {
     fn sidecar_listeners(
         &self,
         inbound: &Inbound,
+        on_demand: bool,
     ) -> Vec<weft_xds_proto::pb::envoy::config::listener::v3::Listener> {
         let Some(seen) = &self.seen else { return Vec::new() };
         let mesh = &seen.resources.mesh;
         let access_log = self.settings.access_log.as_deref();
         let outbound = Outbound {
             families: inbound.families,
+            on_demand,
             policy: mesh.outbound_traffic_policy,
             http_ports: &self.configured.http_ports,
             tcp_services: &self.configured.tcp_services,
@@ -341,7 +385,7 @@ impl Upstreams {
 }
 
 /// Above this number of different inbound sides, those of older generations are forgotten.
-const MOST_SIDECAR_SETS: usize = 1024;
+pub(crate) const MOST_SIDECAR_SETS: usize = 1024;
 
 fn add_tables(
     layer: &mut Arc<TypeResources>,
@@ -356,7 +400,7 @@ fn add_tables(
 }
 
 /// Clusters that every node has.
-fn standing_clusters() -> [Cluster; 2] {
+pub(crate) fn standing_clusters() -> [Cluster; 2] {
     let mut passthrough = original_destination(PASSTHROUGH);
     set_http_options(&mut passthrough, &as_downstream());
     let mut black_hole = original_destination(BLACK_HOLE);

@@ -1,7 +1,7 @@
 use serde_json::{Value, json};
 use weft_xds_client::ResourceType;
 
-use super::support::{Running, TestNode, node, sidecar};
+use super::support::{Received, Running, TestNode, node, sidecar};
 
 fn greeter(running: &Running, version: &str, address: &str) -> TestNode {
     let labels = json!({"app": "greeter", "version": version});
@@ -171,6 +171,55 @@ async fn a_route_may_follow_its_service_at_once() {
         running.put(&format!("/apisix/admin/services/{number}"), service).await;
         let route = json!({"uri": format!("/{number}"), "service_id": number.to_string()});
         running.put(&format!("/apisix/admin/routes/{number}"), route).await;
+    }
+    running.control_plane.shutdown().await;
+}
+
+/// A node of Weft's own data plane, which asks for what it is to call.
+fn asking(running: &Running, name: &str, address: &str) -> TestNode {
+    let mut node = sidecar(name, address, &json!({"app": name}));
+    "weft-sidecar".clone_into(&mut node.user_agent_name);
+    running.node(node)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_reaches_the_nodes_that_asked_for_the_host() {
+    let running = Running::start().await;
+    let server = greeter(&running, "v1", "10.0.0.1");
+    publish(&running).await;
+    let (caller, idle) =
+        (asking(&running, "caller", "10.0.0.8"), asking(&running, "idle", "10.0.0.9"));
+    caller.ask(ResourceType::VirtualHost, "80/greeter");
+    caller.ask(ResourceType::Cluster, "upstream/v1");
+    idle.ask(ResourceType::VirtualHost, "80/elsewhere.test");
+    caller
+        .until(|received| {
+            received.of(ResourceType::VirtualHost, "80/greeter")?;
+            let there = received.endpoints("upstream/v1") == ["10.0.0.1:8080"];
+            (there && received.of(ResourceType::Cluster, "upstream/v2").is_none()).then_some(())
+        })
+        .await;
+    let host = |received: &Received, name: &str| {
+        received.of(ResourceType::VirtualHost, name)?["routes"][0].as_object().cloned()
+    };
+    idle.until(|received| host(received, "80/elsewhere.test")).await;
+    running.wait_for("/weft/admin/nodes", all_accepted).await;
+    let before = (caller.updates(), idle.updates());
+    running.put("/apisix/admin/routes/greeter", route(50)).await;
+    caller
+        .until(|received| {
+            let host = received.of(ResourceType::VirtualHost, "80/greeter")?;
+            let weights = host.pointer("/routes/0/route/weighted_clusters/clusters/1/weight")?;
+            (weights == 50).then_some(())
+        })
+        .await;
+    running.wait_for("/weft/admin/nodes", all_accepted).await;
+    let after = (caller.updates(), idle.updates());
+    assert_eq!(before.1, after.1, "the idle node was sent something");
+    let more: Vec<_> = after.0.iter().filter(|(kind, n)| before.0.get(kind) != Some(n)).collect();
+    assert!(matches!(more.as_slice(), [(ResourceType::VirtualHost, _)]), "{more:?}");
+    for node in [server, caller, idle] {
+        node.leave().await;
     }
     running.control_plane.shutdown().await;
 }

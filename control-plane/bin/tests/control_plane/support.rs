@@ -1,6 +1,6 @@
 //! A control plane on free ports, a client of its Admin API, and nodes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -121,6 +121,8 @@ struct Shared {
     changed: Notify,
     /// Names of resources that are rejected.
     refused: Mutex<Vec<String>>,
+    /// Clusters and virtual hosts that are asked for by name.
+    asked: Mutex<[BTreeSet<String>; 2]>,
 }
 
 /// A connected node that wants everything.
@@ -138,8 +140,17 @@ impl ResourceHandler for Handler {
             *kind == ResourceType::Cluster && body["eds_cluster_config"].is_object()
         });
         let clusters = clusters.map(|((_, name), _)| name.clone());
+        let [asked, hosts] = self.0.asked.lock().clone();
         vec![
-            (ResourceType::Cluster, Subscription::Wildcard),
+            (
+                ResourceType::Cluster,
+                if asked.is_empty() {
+                    Subscription::Wildcard
+                } else {
+                    Subscription::WildcardAnd(asked)
+                },
+            ),
+            (ResourceType::VirtualHost, Subscription::Names(hosts)),
             (ResourceType::Endpoint, Subscription::names(clusters)),
             (ResourceType::Listener, Subscription::Wildcard),
             (ResourceType::Route, Subscription::names(["80", "edge.http", "edge.https"])),
@@ -186,6 +197,13 @@ impl TestNode {
 
     pub(crate) fn refuse(&self, name: &str) {
         self.shared.refused.lock().push(name.to_owned());
+    }
+
+    /// Asks for a cluster or a virtual host.
+    pub(crate) fn ask(&self, kind: ResourceType, name: &str) {
+        let place = usize::from(kind == ResourceType::VirtualHost);
+        self.shared.asked.lock()[place].insert(name.to_owned());
+        self.client.refresh();
     }
 
     /// Waits until what was received fits.

@@ -84,3 +84,47 @@ fn what_is_served_in_one_place_alone_does_not_reach_the_other() {
         assert!(spared.is_empty(), "{scope}: {spared:?}");
     }
 }
+
+/// The version of what is had by name.
+fn version(sent: &NodeResources, kind: ResourceType, name: &str) -> String {
+    sent.of(kind).named(name).expect("it is there").version.clone()
+}
+
+#[test]
+fn a_change_concerns_the_virtual_hosts_that_it_is_about() {
+    let mut world = canary();
+    let other = |status: &str| {
+        serde_json::json!({
+            "uri": "/", "hosts": ["other"], "desc": status,
+            "upstream": {"nodes": {"192.0.2.1:80": 1}},
+        })
+    };
+    world.put("routes/other", other("one"));
+    let before = world.lean(&[(8080, "http")], &[]);
+    world.put("routes/greeter", route(50));
+    let after = world.lean(&[(8080, "http")], &[]);
+    let changed = changed(&before, &after);
+    assert_eq!(changed, [ResourceType::VirtualHost], "what is announced stays as it is");
+    let differs = |host: &str| {
+        let kind = ResourceType::VirtualHost;
+        version(&before, kind, host) != version(&after, kind, host)
+    };
+    assert!(differs("80/greeter") && differs("80/greeter.example"));
+    assert!(!differs("80/other") && !differs("80/elsewhere"));
+}
+
+#[test]
+fn a_new_service_is_announced_to_nobody_and_had_by_name() {
+    let mut world = canary();
+    let before = world.lean(&[(8080, "http")], &[]);
+    world.put(
+        "routes/new",
+        serde_json::json!({"uri": "/", "host": "new", "upstream": {"nodes": {"192.0.2.1:80": 1}}}),
+    );
+    let after = world.lean(&[(8080, "http")], &[]);
+    let kind = ResourceType::Cluster;
+    assert!(Arc::ptr_eq(before.of(ResourceType::Listener), after.of(ResourceType::Listener)));
+    assert_eq!(before.of(kind).resources.len(), after.of(kind).resources.len());
+    assert!(before.of(kind).named("route/new").is_none());
+    assert!(after.of(kind).named("route/new").is_some());
+}

@@ -1,4 +1,5 @@
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Instant;
 
 use serde_json::{Map, Value, json};
@@ -6,7 +7,9 @@ use weft_config::{BootstrapConfig, Engine};
 use weft_control_model::Role;
 use weft_model::SnapshotPublisher;
 use weft_telemetry::Registry;
-use weft_xds_ads::{NodeResources, Resource, ResourceUpdate};
+use weft_xds_ads::{
+    NodeResources, Resource, ResourceType, ResourceUpdate, Subscription, TypeResources,
+};
 use weft_xds_proto::{Sensitive, any_to_json};
 
 use super::support::{World, workload};
@@ -72,6 +75,9 @@ fn compile(name: &str, sent: &NodeResources) {
     let now = Instant::now();
     let mut engine =
         Engine::new(bootstrap, Registry::default(), SnapshotPublisher::new(), now).expect("valid");
+    let asked = sent.of(ResourceType::VirtualHost).resources.keys().cloned();
+    let asked = (ResourceType::VirtualHost, Subscription::names(asked));
+    engine.resume(&[asked], now);
     for (kind, set) in sent.iter() {
         let added = set.resources.iter().map(|(name, one)| Resource {
             name: name.clone(),
@@ -179,6 +185,50 @@ fn a_closed_mesh_with_tcp_and_both_families_is_golden() {
     world.runs("demo/db:5432", "", &[31], 5432);
     let both = workload(Role::Sidecar, &["10.0.0.2", "fd00::2"], &[(8080, "http")]);
     check("sidecar-closed", &world.node(&both));
+}
+
+/// What a node is sent with what it asks for.
+fn asking(sent: NodeResources, kind: ResourceType, names: &[&str]) -> NodeResources {
+    let set = sent.of(kind);
+    let mut resources = set.resources.clone();
+    for name in names {
+        resources.extend(set.named(name).map(|resource| ((*name).to_owned(), resource)));
+    }
+    let set = TypeResources { resources, ..TypeResources::clone(set) };
+    sent.with(kind, Arc::new(set))
+}
+
+#[test]
+fn a_sidecar_that_asks_is_golden() {
+    let mut world = canary();
+    world.put(
+        "services/db",
+        json!({
+            "hosts": ["db"],
+            "labels": {"weft.dev/ports": "5432"},
+            "upstream": {"scheme": "tcp", "discovery_type": "mesh", "service_name": "demo/db:5432"},
+        }),
+    );
+    let sent = world.lean(&[(8080, "http")], &[]);
+    check("sidecar-on-demand", &sent);
+    let hosts = [
+        "80/greeter",
+        "80/GREETER.:80",
+        "80/240.240.0.2",
+        "80/elsewhere.test",
+        "80/",
+        "80/*",
+        "81/greeter",
+        "greeter",
+    ];
+    let sent = asking(sent, ResourceType::VirtualHost, &hosts);
+    let sent = asking(sent, ResourceType::Cluster, &["upstream/greeter-v1", "upstream/none"]);
+    check("sidecar-on-demand-asking", &sent);
+}
+
+#[test]
+fn a_sidecar_with_hosts_from_the_start_is_golden() {
+    check("sidecar-upfront", &canary().lean(&[(8080, "http")], &["greeter", "nobody"]));
 }
 
 #[test]

@@ -9,7 +9,9 @@ use weft_control_model::{
     Change, Discover, DiscoverError, Discovery, Endpoint, EndpointIdentity, Endpoints, ResourceKey,
     Resources, Role, Scheme, Workload, WorkloadAddress, WorkloadPort,
 };
-use weft_translate::{Inputs, NodeProfile, Settings, Translator, VirtualAddresses, mesh_hosts};
+use weft_translate::{
+    Inputs, NodeProfile, ServiceDiscovery, Settings, Translator, VirtualAddresses, mesh_hosts,
+};
 use weft_xds_ads::NodeResources;
 
 /// A control plane without I/O.
@@ -112,6 +114,15 @@ impl World {
     pub(crate) fn node(&mut self, workload: &Workload) -> NodeResources {
         self.update();
         self.translator.node(&NodeProfile::new(workload, workload.role == Role::Edge))
+    }
+
+    /// A sidecar that asks for services when they are called, these hosts aside.
+    pub(crate) fn lean(&mut self, ports: &[(u16, &str)], hosts: &[&str]) -> NodeResources {
+        self.update();
+        let hosts = hosts.iter().map(ToString::to_string).collect();
+        let workload = workload(Role::Sidecar, &["10.0.0.2"], ports);
+        let profile = NodeProfile::new(&workload, false);
+        self.translator.node(&profile.discovering(ServiceDiscovery::OnDemand(hosts)))
     }
 
     /// The problems, as `key field: reason`.

@@ -6,6 +6,7 @@
 
 mod certificates;
 mod crash;
+mod demand;
 mod drain;
 mod edge;
 mod families;

@@ -61,8 +61,13 @@ const ALL: &[&str] = &["cluster", "endpoint", "listener", "route", "secret"];
 async fn a_change_reaches_only_the_proxies_that_it_concerns() -> Result<()> {
     let world = World::start().await?;
     let edge = Member::start(&world, Profile::edge()).await?;
-    let server = Member::start(&world, Profile::workload("server", &["http:8080"])).await?;
-    let client = Member::start(&world, Profile::workload("client", &[])).await?;
+    // Sidecars that are told of every service: others are concerned by what they asked for alone.
+    let all = |bootstrap: &mut Value| {
+        bootstrap["node"]["metadata"]["weft.dev/discovery"] = json!("all");
+    };
+    let server = Profile::workload("server", &["http:8080"]).edited(all);
+    let server = Member::start(&world, server).await?;
+    let client = Member::start(&world, Profile::workload("client", &[]).edited(all)).await?;
     world.publish("server", 8080, &json!({}), &json!({})).await?;
     for member in [&edge, &server, &client] {
         until("all is accepted", || async {
