@@ -23,6 +23,7 @@ names! {
     GRPC_MESSAGE = "grpc-message";
     ENVOY_ATTEMPT_COUNT = "x-envoy-attempt-count";
     ENVOY_EXPECTED_TIMEOUT = "x-envoy-expected-rq-timeout-ms";
+    ENVOY_INTERNAL = "x-envoy-internal";
     ENVOY_EXTERNAL_ADDRESS = "x-envoy-external-address";
     ENVOY_ORIGINAL_HOST = "x-envoy-original-host";
     ENVOY_ORIGINAL_PATH = "x-envoy-original-path";
@@ -36,13 +37,9 @@ names! {
     ENVOY_SERVICE_TIME = "x-envoy-upstream-service-time";
 }
 
-/// Headers by which a client of the edge must not steer the proxy (Envoy removes them from
-/// requests that are not internal).
-pub(crate) const INTERNAL: [HeaderName; 17] = [
-    HeaderName::from_static("x-envoy-internal"),
-    HeaderName::from_static("x-envoy-decorator-operation"),
-    HeaderName::from_static("x-envoy-downstream-service-cluster"),
-    HeaderName::from_static("x-envoy-downstream-service-node"),
+/// Headers by which only internal requests may steer the proxy: removed from all others.
+pub(crate) const INTERNAL: [HeaderName; 12] = [
+    ENVOY_INTERNAL,
     ENVOY_RETRY_ON,
     ENVOY_RETRY_GRPC_ON,
     ENVOY_MAX_RETRIES,
@@ -54,6 +51,13 @@ pub(crate) const INTERNAL: [HeaderName; 17] = [
     HeaderName::from_static("x-envoy-force-trace"),
     HeaderName::from_static("x-envoy-ip-tags"),
     HeaderName::from_static("x-envoy-original-url"),
+];
+
+/// Headers that the edge removes besides.
+pub(crate) const EDGE: [HeaderName; 5] = [
+    HeaderName::from_static("x-envoy-decorator-operation"),
+    HeaderName::from_static("x-envoy-downstream-service-cluster"),
+    HeaderName::from_static("x-envoy-downstream-service-node"),
     ENVOY_ORIGINAL_HOST,
     ENVOY_ORIGINAL_PATH,
 ];

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderValue;
+use ipnet::IpNet;
 use weft_filter_api::HttpFilter;
 use weft_telemetry::{AccessLog, HttpStats};
 
@@ -115,7 +116,7 @@ pub struct HttpFilterEntry {
 }
 
 /// How `X-Forwarded-For` is read and written.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct XffSettings {
     /// `use_remote_address`
     pub use_remote_address: bool,
@@ -123,6 +124,9 @@ pub struct XffSettings {
     pub trusted_hops: u32,
     /// `skip_xff_append`
     pub skip_append: bool,
+    /// `internal_address_config.cidr_ranges`: whose requests are internal, so that their `x-envoy-*`
+    /// headers are believed.
+    pub internal: Vec<IpNet>,
 }
 
 /// `forward_client_cert_details` and `set_current_client_cert_details`

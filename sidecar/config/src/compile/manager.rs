@@ -22,6 +22,7 @@ use weft_xds_proto::pb::envoy::extensions::filters::network::http_connection_man
 };
 
 use super::access_log::access_logs;
+use super::address::cidr;
 use super::options::{flag, http1, http2};
 use super::source::over_ads;
 use super::{Cx, NeededRoutes, route};
@@ -55,7 +56,7 @@ pub(super) fn manager(
         routes: routes(cx, config, odcds)?,
         filters,
         on_demand,
-        xff: xff(config),
+        xff: xff(config)?,
         client_cert: client_cert(config),
         server_name: name_or(&config.server_name, "envoy").within("server_name")?,
         server_header: server_header(config.server_header_transformation),
@@ -230,12 +231,19 @@ fn filter(cx: &mut FilterCx<'_>, config: &PbFilter) -> Result<Option<HttpFilterK
     }
 }
 
-fn xff(config: &PbManager) -> XffSettings {
-    XffSettings {
+fn xff(config: &PbManager) -> Result<XffSettings, FieldError> {
+    let ranges = config.internal_address_config.iter().flat_map(|config| &config.cidr_ranges);
+    let mut internal = Vec::new();
+    for (index, range) in ranges.enumerate() {
+        let range = cidr(range).within_item("cidr_ranges", index);
+        internal.push(range.within("internal_address_config")?);
+    }
+    Ok(XffSettings {
         use_remote_address: flag(config.use_remote_address.as_ref()),
         trusted_hops: config.xff_num_trusted_hops,
         skip_append: config.skip_xff_append,
-    }
+        internal,
+    })
 }
 
 fn name_or(name: &str, default: &'static str) -> Result<HeaderValue, FieldError> {

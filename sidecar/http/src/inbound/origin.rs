@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use http::{HeaderMap, HeaderValue};
 use weft_filter_api::StreamCx;
+use weft_model::XffSettings;
 
 use crate::connection::HttpConnection;
 use crate::names;
@@ -13,7 +14,8 @@ const HTTPS: HeaderValue = HeaderValue::from_static("https");
 
 /// Finds the client's address and brings the forwarding headers up to date.
 pub(super) fn trace(connection: &HttpConnection, stream: &mut StreamCx, headers: &mut HeaderMap) {
-    let settings = connection.manager.xff;
+    let settings = &connection.manager.xff;
+    let known_alone = only_one(headers, settings);
     let proto = if connection.is_secure() { HTTPS } else { HTTP };
     if !settings.use_remote_address {
         if let Some(ip) = nth_from_right(headers, settings.trusted_hops) {
@@ -22,6 +24,8 @@ pub(super) fn trace(connection: &HttpConnection, stream: &mut StreamCx, headers:
         if !headers.contains_key(names::X_FORWARDED_PROTO) {
             headers.insert(names::X_FORWARDED_PROTO, proto);
         }
+        let internal = known_alone && is_internal(settings, stream.remote.ip());
+        mark(headers, internal, false);
         return;
     }
     let direct = connection.facts.remote;
@@ -42,10 +46,29 @@ pub(super) fn trace(connection: &HttpConnection, stream: &mut StreamCx, headers:
         let port = HeaderValue::from(connection.facts.local.port());
         headers.insert(names::X_FORWARDED_PORT, port);
     }
-    remove_internal(headers);
-    if let Some(address) = text(stream.remote.ip()) {
+    let internal = known_alone && is_internal(settings, stream.remote.ip());
+    mark(headers, internal, true);
+    if !internal && let Some(address) = text(stream.remote.ip()) {
         headers.insert(names::ENVOY_EXTERNAL_ADDRESS, address);
     }
+}
+
+/// Whether the client's address is the only one that is known: nobody else passed the request on.
+fn only_one(headers: &HeaderMap, settings: &XffSettings) -> bool {
+    if settings.internal.is_empty() {
+        // Nothing is internal: it does not matter.
+        return false;
+    }
+    let mut values = headers.get_all(names::X_FORWARDED_FOR).iter();
+    match (values.next(), values.next()) {
+        (None, _) => settings.use_remote_address,
+        (Some(value), None) => !settings.use_remote_address && !value.as_bytes().contains(&b','),
+        (Some(_), Some(_)) => false,
+    }
+}
+
+fn is_internal(settings: &XffSettings, ip: IpAddr) -> bool {
+    settings.internal.iter().any(|range| range.contains(&ip))
 }
 
 /// Whether the client used https, as far as the headers are believed.
@@ -53,10 +76,17 @@ pub(crate) fn is_https(headers: &HeaderMap) -> bool {
     headers.get(names::X_FORWARDED_PROTO).is_some_and(|proto| proto == "https")
 }
 
-fn remove_internal(headers: &mut HeaderMap) {
+/// Says that a request is internal, or takes away what only internal ones may say; at the edge,
+/// where clients connect, more than elsewhere.
+fn mark(headers: &mut HeaderMap, internal: bool, edge: bool) {
+    if internal {
+        headers.insert(names::ENVOY_INTERNAL, HeaderValue::from_static("true"));
+        return;
+    }
     if headers.keys().any(|name| name.as_str().starts_with("x-envoy-")) {
-        for name in names::INTERNAL {
-            headers.remove(name);
+        names::INTERNAL.iter().for_each(|name| drop(headers.remove(name)));
+        if edge {
+            names::EDGE.iter().for_each(|name| drop(headers.remove(name)));
         }
     }
 }

@@ -180,8 +180,33 @@ fn a_sidecar_keeps_what_its_application_says() {
         let sent = |name| header(answer.text(), name);
         assert_eq!(sent("x-forwarded-for"), Some("1.2.3.4"));
         assert_eq!(sent("x-forwarded-proto"), Some("https"));
-        assert_eq!(sent("x-envoy-expected-rq-timeout-ms"), Some("7000"));
+        // Only who is inside may steer the proxy.
+        assert_eq!(sent("x-envoy-expected-rq-timeout-ms"), Some("15000"));
         assert_eq!(sent("x-request-id"), Some("mine"));
+    });
+}
+
+#[test]
+fn who_is_inside_may_steer_the_proxy() {
+    local(async {
+        let mut setup = Setup::to(server::echo_head().await);
+        setup.manager.xff.internal = vec!["10.0.0.0/8".parse().unwrap()];
+        let world = setup.start().await;
+        for (from, timeout) in [
+            ("10.1.2.3", "7000"),
+            ("11.1.2.3", "15000"),
+            // Somebody else passed it on.
+            ("10.1.2.3, 10.1.2.4", "15000"),
+        ] {
+            let mut client = Client::connect(world.address).await;
+            let headers =
+                format!("x-forwarded-for: {from}\r\nx-envoy-upstream-rq-timeout-ms: 7000\r\n");
+            client.send(&format!("GET / HTTP/1.1\r\nhost: a\r\n{headers}\r\n")).await;
+            let answer = client.answer().await;
+            let sent = |name| header(answer.text(), name);
+            assert_eq!(sent("x-envoy-expected-rq-timeout-ms"), Some(timeout), "{from}");
+            assert_eq!(sent("x-envoy-internal"), (timeout == "7000").then_some("true"), "{from}");
+        }
     });
 }
 
