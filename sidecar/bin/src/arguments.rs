@@ -27,6 +27,9 @@ pub(crate) struct Arguments {
     /// Seconds that hosts and clusters fetched on demand are kept without use; an hour if absent.
     #[arg(long, value_name = "SECONDS")]
     pub(crate) on_demand_idle_s: Option<u64>,
+    /// Milliseconds that a line of an access log waits at most before it is written to its file.
+    #[arg(long, value_name = "MILLISECONDS", default_value_t = 1000)]
+    pub(crate) file_flush_interval_msec: u64,
     /// Folder for the last good configuration and certificates; over that of the bootstrap.
     #[arg(long, value_name = "FOLDER")]
     pub(crate) state_dir: Option<PathBuf>,
@@ -57,8 +60,6 @@ struct IgnoredFlags {
     parent_shutdown_time_s: Option<u64>,
     #[arg(long, hide = true)]
     local_address_ip_version: Option<String>,
-    #[arg(long, hide = true)]
-    file_flush_interval_msec: Option<u64>,
     #[arg(long, hide = true)]
     component_log_level: Option<String>,
     #[arg(long, hide = true)]

@@ -43,6 +43,7 @@ const BACKGROUND_THREADS: usize = 1;
 /// The bootstrap is wrong, or what it asks for can't be had.
 pub(crate) fn run(arguments: Arguments, logging: Logging) -> Result<()> {
     let started = Instant::now();
+    weft_telemetry::set_flush_interval(Duration::from_millis(arguments.file_flush_interval_msec));
     let mut bootstrap = BootstrapConfig::read(&arguments.config_path)?;
     overrule(&mut bootstrap, &arguments);
     let registry = Registry::new();

@@ -16,7 +16,7 @@ use std::sync::Arc;
 pub use filter::{Comparison, LogFilter};
 pub use format::{DEFAULT_FORMAT, FormatError, TextFormat};
 pub use record::LogRecord;
-pub use sink::{LogSink, flush_logs, reopen_logs};
+pub use sink::{LogSink, flush_logs, reopen_logs, set_flush_interval};
 pub use timestamp::rfc3339;
 
 use json::JsonFormat;

@@ -150,17 +150,35 @@ fn buckets(out: &mut String, name: &str, labels: &str, histogram: &Histogram) {
     sample(out, &format!("{name}_count"), labels, sum);
 }
 
+/// A name's end without the response code in it, and the label that has it instead.
+fn without_code(suffix: &str) -> (String, Option<String>) {
+    let Some((rest, last)) = suffix.rsplit_once('_').filter(|(rest, _)| rest.ends_with("_rq"))
+    else {
+        return (suffix.to_owned(), None);
+    };
+    let is_code = |text: &str| text.len() == 3 && text.bytes().all(|byte| byte.is_ascii_digit());
+    match last.strip_suffix("xx") {
+        Some(class) if class.len() == 1 => {
+            (format!("{rest}_xx"), Some(format!("envoy_response_code_class=\"{class}\"")))
+        }
+        _ if is_code(last) => (rest.to_owned(), Some(format!("envoy_response_code=\"{last}\""))),
+        _ => (suffix.to_owned(), None),
+    }
+}
+
 fn metric_name(name: &MetricName) -> String {
-    let parts = ["envoy", &name.prefix, &name.suffix];
+    let parts = ["envoy", &name.prefix, &without_code(&name.suffix).0];
     let joined = parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("_");
     joined.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect()
 }
 
 fn labels(name: &MetricName) -> String {
-    name.tag.as_ref().map_or_else(String::new, |(label, value)| {
+    let tag = name.tag.as_ref().map(|(label, value)| {
         let value = value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
         format!("{label}=\"{value}\"")
-    })
+    });
+    let labels = [without_code(&name.suffix).1, tag];
+    labels.into_iter().flatten().collect::<Vec<_>>().join(",")
 }
 
 #[cfg(test)]
@@ -172,6 +190,8 @@ mod tests {
         let registry = Registry::new();
         let scope = registry.scope("cluster", Some(("envoy_cluster_name", "a\"b")));
         scope.counter("upstream_rq_total").add(3);
+        scope.counter("upstream_rq_2xx").add(2);
+        scope.counter("upstream_rq_204").add(1);
         scope.gauge("upstream_cx_active").inc();
         scope.histogram("upstream_rq_time").record(7);
         registry.scope("server", None).gauge("live").set(1);
@@ -184,6 +204,8 @@ mod tests {
         for line in [
             "# TYPE envoy_cluster_upstream_rq_total counter",
             "envoy_cluster_upstream_rq_total{envoy_cluster_name=\"a\\\"b\"} 3",
+            "envoy_cluster_upstream_rq_xx{envoy_response_code_class=\"2\",envoy_cluster_name=\"a\\\"b\"} 2",
+            "envoy_cluster_upstream_rq{envoy_response_code=\"204\",envoy_cluster_name=\"a\\\"b\"} 1",
             "envoy_cluster_upstream_rq_time_bucket{envoy_cluster_name=\"a\\\"b\",le=\"5\"} 0",
             "envoy_cluster_upstream_rq_time_bucket{envoy_cluster_name=\"a\\\"b\",le=\"+Inf\"} 1",
             "envoy_cluster_upstream_rq_time_sum{envoy_cluster_name=\"a\\\"b\"} 7",

@@ -1,5 +1,6 @@
 //! The statistics of one cluster, listener, connection manager or TCP proxy, under Envoy's names.
 
+use crate::codes::ResponseCodes;
 use crate::stats::{Counter, Gauge, Histogram, Registry, Scope};
 
 macro_rules! group {
@@ -21,6 +22,7 @@ macro_rules! group {
     (@type counter) => { Counter };
     (@type gauge) => { Gauge };
     (@type histogram) => { Histogram };
+    (@type codes) => { ResponseCodes };
 }
 
 group! {
@@ -80,6 +82,8 @@ group! {
         rq_4xx: counter = "upstream_rq_4xx",
         /// Responses 5xx.
         rq_5xx: counter = "upstream_rq_5xx",
+        /// Responses by their code.
+        rq_codes: codes = "upstream_rq_",
         /// Completed requests.
         rq_completed: counter = "upstream_rq_completed",
         /// Time of a request, milliseconds.
@@ -106,9 +110,10 @@ impl ClusterStats {
         Self::in_scope(&registry.scope("cluster", Some(("envoy_cluster_name", name))))
     }
 
-    /// Counts a response by the class of its status.
+    /// Counts a response by its status and the class of it.
     pub fn count_status(&self, status: u16) {
         self.rq_completed.inc();
+        self.rq_codes.count(status);
         match status / 100 {
             1 => self.rq_1xx.inc(),
             2 => self.rq_2xx.inc(),

@@ -6,6 +6,7 @@
 
 mod access_log;
 mod annotations;
+mod codes;
 mod expose;
 mod flags;
 mod groups;
@@ -13,9 +14,10 @@ mod stats;
 
 pub use access_log::{
     AccessLog, Comparison, DEFAULT_FORMAT, FormatError, LogFilter, LogRecord, LogSink, TextFormat,
-    flush_logs, reopen_logs, rfc3339,
+    flush_logs, reopen_logs, rfc3339, set_flush_interval,
 };
 pub use annotations::Annotations;
+pub use codes::ResponseCodes;
 pub use expose::{StatsQuery, prometheus_text, stats_json, stats_text};
 pub use flags::{ResponseFlag, ResponseFlags};
 pub use groups::{ClusterStats, HttpStats, ListenerStats, TcpStats};

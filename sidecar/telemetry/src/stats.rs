@@ -10,6 +10,8 @@ use std::sync::{Arc, OnceLock};
 
 use parking_lot::{Mutex, RwLock};
 
+use crate::codes::ResponseCodes;
+
 /// Cells in one chunk of an arena.
 const CHUNK: usize = 1024;
 /// Chunks in an arena: room for four million statistics.
@@ -311,6 +313,11 @@ impl Scope {
             Metric::Counter(counter) => counter,
             Metric::Gauge(_) | Metric::Histogram(_) => Counter::new(),
         }
+    }
+
+    /// Counters of these names, followed by a response code.
+    pub(crate) fn codes(&self, prefix: &'static str) -> ResponseCodes {
+        ResponseCodes::new(self, prefix)
     }
 
     /// The gauge of this name, as [`Self::counter`].

@@ -16,8 +16,8 @@ const SHARDS: usize = 16;
 const SHARD_LIMIT: usize = 1 << 20;
 /// A shard that holds more wakes the writer, bytes.
 const SHARD_FULL: usize = 64 << 10;
-/// How long a line waits at most before it is written, as Envoy's `--file-flush-interval-msec` says by default.
-const FLUSH_INTERVAL: Duration = Duration::from_millis(1000);
+/// How long a line waits at most before it is written, milliseconds.
+static FLUSH_INTERVAL: AtomicU64 = AtomicU64::new(1000);
 
 thread_local! {
     static SHARD: Cell<Option<usize>> = const { Cell::new(None) };
@@ -69,7 +69,8 @@ impl Writer {
             {
                 let mut full = self.full.lock();
                 if !*full {
-                    self.wake.wait_for(&mut full, FLUSH_INTERVAL);
+                    let interval = Duration::from_millis(FLUSH_INTERVAL.load(Ordering::Relaxed));
+                    self.wake.wait_for(&mut full, interval);
                 }
                 *full = false;
             }
@@ -132,7 +133,7 @@ impl LogSink {
         self.dropped.load(Ordering::Relaxed)
     }
 
-    /// Takes a line; it is written within a second.
+    /// Takes a line; it is written within the flush interval.
     pub(super) fn append(&self, line: &[u8]) {
         let mut shard = self.shards[shard()].lock();
         if shard.len() + line.len() > SHARD_LIMIT {
@@ -183,6 +184,13 @@ fn open(path: &Path) -> io::Result<File> {
         }
         _ => OpenOptions::new().append(true).create(true).open(path),
     }
+}
+
+/// Sets how long a line waits at most before it is written (Envoy's `--file-flush-interval-msec`);
+/// a second unless it is set. At least a millisecond.
+pub fn set_flush_interval(interval: Duration) {
+    let millis = u64::try_from(interval.as_millis()).unwrap_or(u64::MAX);
+    FLUSH_INTERVAL.store(millis.max(1), Ordering::Relaxed);
 }
 
 /// Writes every line taken so far; for the end of the process and for tests.
