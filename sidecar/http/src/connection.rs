@@ -99,6 +99,11 @@ impl HttpConnection {
         }
     }
 
+    /// The connection ends after the response that is being made.
+    pub(crate) fn end(&self) {
+        self.ending.set(true);
+    }
+
     /// A stream begins.
     pub(crate) fn begin_stream(&self) {
         self.active.set(self.active.get() + 1);

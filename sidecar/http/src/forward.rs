@@ -35,14 +35,14 @@ pub(crate) use timeouts::Limits;
 /// Sends a request where its route says, and gives the upstream's answer or one of our own.
 pub(crate) async fn forward(plan: &Plan<'_>, action: &Forward, stream: &mut Stream) -> Answer {
     let grpc = plan.kind.grpc;
-    if let Some(refusal) = refuse_upgrade(plan, action, &stream.head) {
-        stream.log_request();
-        return local(stream, refusal, grpc);
-    }
     let Some(target) = choose::target(plan, action, &stream.head) else {
         return fetch_and_forward(plan, action, stream).await;
     };
     stream.cx.cluster = Some(target.cluster.handle().name().clone());
+    if let Some(refusal) = refuse_upgrade(plan, action, &stream.head) {
+        stream.log_request();
+        return local(stream, refusal, grpc);
+    }
     let limits = timeouts::limits(plan, action, stream);
     prepare::request(plan, action, &target, stream);
     // The shorter one: a limit of one try is dropped where that of the exchange is not longer.
@@ -64,6 +64,9 @@ pub(crate) async fn forward(plan: &Plan<'_>, action: &Forward, stream: &mut Stre
             answer
         }
         Err(reply) => {
+            if !stream.abandoned {
+                target.cluster.handle().stats().count_status(reply.status.as_u16());
+            }
             let mut answer = local(stream, *reply, grpc);
             plan.change_local(stream, &mut answer.head, kept.as_deref(), target.response_changes());
             answer

@@ -7,7 +7,7 @@ mod path;
 mod request_id;
 
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, TE, TRANSFER_ENCODING, UPGRADE,
+    CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, Entry, HOST, TE, TRANSFER_ENCODING, UPGRADE, VIA,
 };
 use http::request::Parts as RequestHead;
 use http::uri::{Authority, PathAndQuery};
@@ -23,6 +23,11 @@ pub(crate) use origin::is_https;
 
 /// How many headers are usually added to a request.
 const ADDED_HEADERS: usize = 4;
+
+/// Refusals that are no breach of the protocol in Envoy's books.
+const UNFLAGGED: [&str; 2] = [MISSING_HOST, NOT_A_PATH];
+const MISSING_HOST: &str = "missing_host_header";
+const NOT_A_PATH: &str = "absolute_path_rejected";
 
 /// What was found out about a request besides what its head says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -42,8 +47,12 @@ pub(crate) fn accept(stream: &mut Stream) -> Result<Kind, Box<LocalReply>> {
     let manager = &*connection.manager;
     let head = &mut stream.head;
     let kind = Kind { upgrade: is_upgrade(head), grpc: is_grpc(&head.headers) };
-    if let Err(refusal) = check(manager, head) {
-        stream.cx.flags.set(ResponseFlag::DownstreamProtocolError);
+    let checked = check(manager, head);
+    let checked = checked.and_then(|()| remove_nominated(&mut head.headers, kind.upgrade));
+    if let Err(refusal) = checked {
+        if !UNFLAGGED.contains(&&*refusal.details) {
+            stream.cx.flags.set(ResponseFlag::DownstreamProtocolError);
+        }
         return Err(refusal);
     }
     // Room for what is added below and on the way upstream, made once.
@@ -53,7 +62,7 @@ pub(crate) fn accept(stream: &mut Stream) -> Result<Kind, Box<LocalReply>> {
         join_cookies(&mut head.headers);
     }
     if !manager.proxy_100_continue {
-        head.headers.remove(EXPECT);
+        strip_expectation(&mut head.headers);
     }
     if manager.strip_host_port {
         strip_port(head);
@@ -66,9 +75,38 @@ pub(crate) fn accept(stream: &mut Stream) -> Result<Kind, Box<LocalReply>> {
         request_id::ensure(&mut head.headers, edge && !manager.preserve_external_request_id);
     }
     if let Some(via) = &manager.via {
-        head.headers.append(http::header::VIA, via.clone());
+        append_via(&mut head.headers, via);
     }
     Ok(kind)
+}
+
+/// The proxy has met the expectation: it takes the body whether or not the upstream wants it.
+fn strip_expectation(headers: &mut HeaderMap) {
+    let met = headers.get(EXPECT).map(HeaderValue::as_bytes);
+    if met.is_some_and(|value| value.eq_ignore_ascii_case(b"100-continue")) {
+        headers.remove(EXPECT);
+    }
+}
+
+/// Appends a hop to `Via` (RFC 9110, 7.6.3), to the last value where there is one.
+pub(crate) fn append_via(headers: &mut HeaderMap, hop: &HeaderValue) {
+    let longer = match headers.get_all(VIA).iter().next_back() {
+        None => Some(hop.clone()),
+        Some(known) => {
+            HeaderValue::from_bytes(&[known.as_bytes(), hop.as_bytes()].join(&b", "[..])).ok()
+        }
+    };
+    match (headers.entry(VIA), longer) {
+        (Entry::Occupied(mut known), Some(longer)) => {
+            if let Some(last) = known.iter_mut().next_back() {
+                *last = longer;
+            }
+        }
+        (Entry::Vacant(free), Some(first)) => {
+            free.insert(first);
+        }
+        (_, None) => {}
+    }
 }
 
 /// Joins the cookies that HTTP/2 may send one by one (RFC 9113, 8.2.3).
@@ -155,6 +193,9 @@ fn check(manager: &HttpConnectionManager, head: &mut RequestHead) -> Result<(), 
         return Err(refuse(StatusCode::NOT_IMPLEMENTED, "http1.invalid_transfer_encoding"));
     }
     check_host(head)?;
+    if head.method != Method::CONNECT && !head.uri.path().starts_with('/') {
+        return Err(refuse(StatusCode::NOT_FOUND, NOT_A_PATH));
+    }
     if manager.max_headers < u32::try_from(head.headers.len()).unwrap_or(u32::MAX) {
         let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
         return Err(refuse(status, "http2.too_many_headers"));
@@ -191,7 +232,7 @@ fn check_host(head: &mut RequestHead) -> Result<(), Box<LocalReply>> {
             }
         }
         (Some(_), Some(_)) => Err(bad_host()),
-        _ => Err(refuse(StatusCode::BAD_REQUEST, "missing_host_header")),
+        _ => Err(refuse(StatusCode::BAD_REQUEST, MISSING_HOST)),
     }
 }
 
@@ -233,7 +274,7 @@ fn refuse(status: StatusCode, details: &'static str) -> Box<LocalReply> {
 }
 
 fn bad_host() -> Box<LocalReply> {
-    refuse(StatusCode::BAD_REQUEST, "http1.invalid_host_header")
+    Box::new(LocalReply::text(StatusCode::BAD_REQUEST, "Bad Request", "http.invalid_authority"))
 }
 
 /// Removes what concerns only the client's connection (RFC 9110, 7.6.1).
@@ -269,7 +310,6 @@ impl HopByHop {
 
     fn strip(&self, headers: &mut HeaderMap, keep_upgrade: bool) {
         if self.connection && !keep_upgrade {
-            remove_nominated(headers);
             headers.remove(CONNECTION);
         }
         if !keep_upgrade {
@@ -296,9 +336,16 @@ impl HopByHop {
     }
 }
 
-/// Removes the headers that `Connection` names.
-fn remove_nominated(headers: &mut HeaderMap) {
+/// Removes the headers that a request's `Connection` names (RFC 9110, 7.6.1).
+///
+/// # Errors
+/// It names what says where the request comes from or goes to: a client must not take that away.
+fn remove_nominated(headers: &mut HeaderMap, keep_upgrade: bool) -> Result<(), Box<LocalReply>> {
     const USUAL: [&str; 3] = ["close", "keep-alive", "te"];
+    const NEEDED: [&str; 3] = ["x-forwarded-for", "x-forwarded-host", "x-forwarded-proto"];
+    if keep_upgrade || !headers.contains_key(CONNECTION) {
+        return Ok(());
+    }
     let values = headers.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok());
     let named: Vec<String> = values
         .flat_map(|value| value.split(','))
@@ -306,8 +353,17 @@ fn remove_nominated(headers: &mut HeaderMap) {
         .filter(|token| !token.is_empty() && !USUAL.contains(&token.as_str()))
         .collect();
     for name in named {
+        if NEEDED.contains(&name.as_str()) {
+            let details = "http1.connection_header_rejected";
+            let reply = LocalReply::text(StatusCode::BAD_REQUEST, "Bad Request", details);
+            return Err(Box::new(reply));
+        }
+        if name == HOST.as_str() {
+            return Err(refuse(StatusCode::BAD_REQUEST, MISSING_HOST));
+        }
         headers.remove(name.as_str());
     }
+    Ok(())
 }
 
 /// `strip_any_host_port`

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_TYPE, DATE, Entry, SERVER, VIA};
+use http::header::{CONNECTION, CONTENT_TYPE, DATE, Entry, SERVER};
 use http::request::Parts as RequestHead;
 use http::response::Parts as ResponseHead;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
@@ -76,6 +76,7 @@ pub(crate) fn handle(
 
 async fn answer(mut stream: Box<Stream>) -> Response<ReplyBody> {
     let is_head = stream.head.method == Method::HEAD;
+    let is_connect = stream.head.method == Method::CONNECT && stream.cx.protocol != Protocol::Http2;
     let client = stream.incoming.as_mut().and_then(Incoming::upgrade);
     let mut switching = false;
     let mut request_id = None;
@@ -86,10 +87,17 @@ async fn answer(mut stream: Box<Stream>) -> Response<ReplyBody> {
             }
             let answer = run(&mut stream, kind).await;
             switching = kind.upgrade && answer.head.status == StatusCode::SWITCHING_PROTOCOLS;
+            if !switching && (kind.upgrade || is_connect) {
+                // What follows may already be of the other protocol.
+                stream.connection.end();
+            }
             answer
         }
         Err(refusal) => {
             stream.log_request();
+            if stream.cx.protocol != Protocol::Http2 && !refusal.status.is_redirection() {
+                stream.connection.end();
+            }
             let grpc = inbound::is_grpc(&stream.head.headers);
             local(&mut stream, *refusal, grpc)
         }
@@ -336,7 +344,7 @@ fn finish_head(stream: &Stream, head: &mut ResponseHead, switching: bool) {
         ServerHeader::PassThrough => {}
     }
     if let Some(via) = &manager.via {
-        head.headers.append(VIA, via.clone());
+        inbound::append_via(&mut head.headers, via);
     }
     if let Entry::Vacant(date) = head.headers.entry(DATE) {
         date.insert(date::value(SystemTime::now()));

@@ -12,7 +12,7 @@ use crate::names;
 pub(crate) fn head_and_body(reply: LocalReply, grpc: bool) -> (ResponseHead, Bytes) {
     let (mut head, ()) = Response::new(()).into_parts();
     head.headers = reply.headers;
-    if grpc && !head.headers.contains_key(names::GRPC_STATUS) {
+    if grpc {
         as_grpc(&mut head.headers, reply.status, &reply.body);
         return (head, Bytes::new());
     }
@@ -36,7 +36,7 @@ fn has_body(status: StatusCode) -> bool {
 
 fn as_grpc(headers: &mut HeaderMap, status: StatusCode, message: &[u8]) {
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-    headers.insert(names::GRPC_STATUS, HeaderValue::from(grpc_status(status)));
+    headers.entry(names::GRPC_STATUS).or_insert_with(|| HeaderValue::from(grpc_status(status)));
     if !message.is_empty()
         && let Ok(message) = HeaderValue::try_from(grpc_message(message))
     {
@@ -47,7 +47,6 @@ fn as_grpc(headers: &mut HeaderMap, status: StatusCode, message: &[u8]) {
 /// The gRPC status for an HTTP status (gRPC, HTTP to gRPC Status Code Mapping).
 fn grpc_status(status: StatusCode) -> u16 {
     match status.as_u16() {
-        200 => 0,
         400 => 13,
         401 => 16,
         403 => 7,

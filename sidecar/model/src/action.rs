@@ -117,8 +117,10 @@ pub struct Forward {
     pub idle_timeout: Option<Option<Duration>>,
     /// `max_stream_duration.max_stream_duration`
     pub max_stream_duration: Option<Duration>,
-    /// `max_stream_duration.grpc_timeout_header_max` or `max_grpc_timeout`: `grpc-timeout` is obeyed
-    /// up to this (zero: without limit).
+    /// `max_stream_duration.grpc_timeout_header_max`: `grpc-timeout` limits the whole stream, up to
+    /// this (zero: without limit).
+    pub grpc_duration_max: Option<Duration>,
+    /// `max_grpc_timeout`: `grpc-timeout` is the timeout, up to this (zero: without limit).
     pub grpc_timeout_max: Option<Duration>,
     /// `retry_policy`
     pub retry: Option<Arc<RetryPolicy>>,

@@ -29,6 +29,13 @@ pub(super) fn limits(plan: &Plan<'_>, action: &Forward, stream: &mut Stream) -> 
         let started = stream.cx.started;
         stream.timer.limit_duration(started.checked_add(longest));
     }
+    if plan.kind.grpc
+        && let Some(max) = action.grpc_duration_max
+        && let Some(longest) = grpc_wanted(headers, max)
+    {
+        let started = stream.cx.started;
+        stream.timer.limit_duration(started.checked_add(longest));
+    }
     let one_try = action.retry.as_ref().and_then(|retry| retry.per_try_timeout);
     let mut limits = Limits { response: action.timeout, one_try };
     if plan.kind.grpc
@@ -57,14 +64,19 @@ fn take_millis(headers: &mut HeaderMap, name: &HeaderName) -> Option<Duration> {
     Some(Duration::from_millis(millis))
 }
 
-/// `grpc-timeout`, up to `max` unless that is zero.
+/// `grpc-timeout`, up to `max` unless that is zero; `max` where the caller sets no limit.
 fn grpc_limit(headers: &HeaderMap, max: Duration) -> Option<Duration> {
-    let wanted = headers.get(names::GRPC_TIMEOUT).and_then(|value| value.to_str().ok());
-    match wanted.and_then(parse_grpc_timeout) {
-        Some(wanted) if max.is_zero() => Some(wanted),
-        Some(wanted) if !wanted.is_zero() => Some(wanted.min(max)),
+    match grpc_wanted(headers, max) {
+        Some(wanted) if max.is_zero() || !wanted.is_zero() => Some(wanted),
         _ => Some(max),
     }
+}
+
+/// `grpc-timeout`, up to `max` unless that is zero.
+fn grpc_wanted(headers: &HeaderMap, max: Duration) -> Option<Duration> {
+    let wanted = headers.get(names::GRPC_TIMEOUT).and_then(|value| value.to_str().ok());
+    let wanted = wanted.and_then(parse_grpc_timeout)?;
+    Some(if max.is_zero() { wanted } else { wanted.min(max) })
 }
 
 /// At most eight digits and a unit (gRPC over HTTP/2, Timeout).

@@ -21,6 +21,9 @@ use crate::names;
 use crate::stream::Stream;
 use crate::timer::Expired;
 
+/// The gRPC status of a call that took too long (gRPC, Status codes).
+const DEADLINE_EXCEEDED: HeaderValue = HeaderValue::from_static("4");
+
 /// Everything that the tries of a request have in common.
 pub(super) struct Tries<'a> {
     pub(super) plan: &'a Plan<'a>,
@@ -149,7 +152,10 @@ impl Tries<'_> {
             self.target.cluster.handle().stats().rq_retry_success.inc();
         }
         let (mut head, body) = came.response.into_parts();
-        head.headers.insert(names::ENVOY_SERVICE_TIME, service_time::value(stream.service_time()));
+        if !self.plan.kind.upgrade {
+            let time = service_time::value(stream.service_time());
+            head.headers.insert(names::ENVOY_SERVICE_TIME, time);
+        }
         Answer { head, body: AnswerBody::Upstream(body) }
     }
 
@@ -160,7 +166,12 @@ impl Tries<'_> {
             Failure::Expired(Expired::Try) => stats.rq_per_try_timeout.inc(),
             _ => {}
         }
-        Box::new(failure.into_reply(stream))
+        let late = matches!(failure, Failure::Expired(Expired::Duration));
+        let mut reply = failure.into_reply(stream);
+        if late && self.plan.kind.grpc {
+            reply.headers.insert(names::GRPC_STATUS, DEADLINE_EXCEEDED);
+        }
+        Box::new(reply)
     }
 }
 

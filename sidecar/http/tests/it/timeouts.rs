@@ -119,6 +119,29 @@ fn grpc_timeouts_are_obeyed() {
 }
 
 #[test]
+fn a_grpc_timeout_limits_the_whole_stream() {
+    local(async {
+        let upstream = server::http2(|_| async {
+            std::future::pending::<http::Response<Empty<bytes::Bytes>>>().await
+        });
+        let mut setup = Setup::to(upstream.await);
+        setup.clusters.get_mut("upstream").unwrap().0.protocol = weft_model::ProtocolChoice::Http2;
+        setup.action().grpc_duration_max = Some(Duration::ZERO);
+        let world = setup.start().await;
+        let mut sender = client::http2(world.address).await;
+        let request = Request::post("http://a/s/m")
+            .header("content-type", "application/grpc+proto")
+            .header("grpc-timeout", "30m")
+            .body(Empty::<bytes::Bytes>::new())
+            .unwrap();
+        let response = client::send(&mut sender, request).await;
+        assert_eq!(response.status(), 200);
+        assert_eq!(response.headers()["grpc-status"], "4");
+        assert_eq!(response.headers()["grpc-message"], "downstream duration timeout");
+    });
+}
+
+#[test]
 fn idle_connections_are_closed() {
     local(async {
         let mut setup = Setup::to(server::echo_head().await);

@@ -284,6 +284,7 @@ pub(crate) fn forward(clusters: ClusterChoice) -> Forward {
         timeout: Some(Duration::from_secs(15)),
         idle_timeout: None,
         max_stream_duration: None,
+        grpc_duration_max: None,
         grpc_timeout_max: None,
         retry: None,
         mirrors: Vec::new(),

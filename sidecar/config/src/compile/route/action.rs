@@ -49,16 +49,18 @@ pub(super) fn forward(
     };
     let idle = config.idle_timeout.as_ref();
     let idle = idle.map(|idle| limit(Some(idle), "idle_timeout", None)).transpose()?;
-    let (max_stream_duration, grpc_timeout_max) = durations(config)?;
+    let Durations { timeout, max_stream_duration, grpc_duration_max, grpc_timeout_max } =
+        durations(config)?;
     Ok(Forward {
         clusters: clusters(cx, config.cluster_specifier.as_ref())?,
         cluster_not_found: not_found(config.cluster_not_found_response_code),
         path: path_rewrite(config, path)?,
         host: host_rewrite(config.host_rewrite_specifier.as_ref())?,
         append_x_forwarded_host: config.append_x_forwarded_host,
-        timeout: limit(config.timeout.as_ref(), "timeout", Some(TIMEOUT))?,
+        timeout,
         idle_timeout: idle,
         max_stream_duration,
+        grpc_duration_max,
         grpc_timeout_max,
         retry,
         mirrors: all(mirrors, "request_mirror_policies", |mirror| mirror_of(cx, mirror))?,
@@ -116,13 +118,23 @@ fn not_found(code: i32) -> StatusCode {
     }
 }
 
-type Durations = (Option<Duration>, Option<Duration>);
+/// The limits of a route, as [`Forward`] has them.
+#[derive(Default)]
+struct Durations {
+    timeout: Option<Duration>,
+    max_stream_duration: Option<Duration>,
+    grpc_duration_max: Option<Duration>,
+    grpc_timeout_max: Option<Duration>,
+}
 
-/// `max_stream_duration`, and up to which `grpc-timeout` is obeyed.
+/// Where `max_stream_duration` is given, Envoy does without the older limits.
 #[expect(deprecated, reason = "Istio sends max_grpc_timeout on purpose")]
 fn durations(config: &RouteAction) -> Result<Durations, FieldError> {
-    let older = opt_duration(config.max_grpc_timeout.as_ref(), "max_grpc_timeout")?;
-    let Some(limits) = &config.max_stream_duration else { return Ok((None, older)) };
+    let timeout = limit(config.timeout.as_ref(), "timeout", Some(TIMEOUT))?;
+    let grpc_timeout_max = opt_duration(config.max_grpc_timeout.as_ref(), "max_grpc_timeout")?;
+    let Some(limits) = &config.max_stream_duration else {
+        return Ok(Durations { timeout, grpc_timeout_max, ..Durations::default() });
+    };
     if limits.grpc_timeout_header_offset.is_some() {
         let error = FieldError::unsupported("grpc_timeout_header_offset");
         return Err(error.within("max_stream_duration"));
@@ -130,7 +142,11 @@ fn durations(config: &RouteAction) -> Result<Durations, FieldError> {
     let max = limit(limits.max_stream_duration.as_ref(), "max_stream_duration", None);
     let header = limits.grpc_timeout_header_max.as_ref();
     let header = opt_duration(header, "grpc_timeout_header_max");
-    Ok((max.within("max_stream_duration")?, header.within("max_stream_duration")?.or(older)))
+    Ok(Durations {
+        max_stream_duration: max.within("max_stream_duration")?,
+        grpc_duration_max: header.within("max_stream_duration")?,
+        ..Durations::default()
+    })
 }
 
 fn path_rewrite(config: &RouteAction, path: &PathMatch) -> Result<PathRewrite, FieldError> {
