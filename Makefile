@@ -15,7 +15,7 @@ BENCH ?=
 MICRO ?= check
 DENY_VERSION := 0.20.2
 
-.PHONY: help demo demo-check test lint fmt bench bench-micro build packages store-packages bench-packages
+.PHONY: help demo demo-check test test-interop record-interop lint fmt bench bench-micro build packages store-packages bench-packages
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/  make \1 \t\2/' | expand -t 22
@@ -34,6 +34,17 @@ build: ## Build every program
 test: packages store-packages ## Install what is missing and run every test
 	$(CARGO) build --workspace --bins
 	$(CARGO) test --workspace --no-fail-fast
+
+test-interop: packages ## The suites against software that others wrote
+	@scripts/install-envoy.sh
+	$(CARGO) build --workspace --bins
+	$(TARGET_DIR)/debug/weft-diff $(TARGET_DIR)/envoy/bin/envoy
+	$(CARGO) test -p weft-diff
+
+record-interop: ## Record Envoy's answers for the differential cases
+	@scripts/install-envoy.sh
+	$(CARGO) build --workspace --bins
+	$(TARGET_DIR)/debug/weft-diff --update $(TARGET_DIR)/envoy/bin/envoy
 
 lint: ## rustfmt, clippy, rustdoc and cargo-deny, warnings as errors
 	$(CARGO) fmt --all --check
