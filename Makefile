@@ -39,7 +39,7 @@ test-interop: packages ## The suites against software that others wrote
 	@scripts/install-envoy.sh
 	$(CARGO) build --workspace --bins
 	$(TARGET_DIR)/debug/weft-diff $(TARGET_DIR)/envoy/bin/envoy
-	$(CARGO) test -p weft-diff
+	$(CARGO) test --workspace --test differential
 
 record-interop: ## Record Envoy's answers for the differential cases
 	@scripts/install-envoy.sh
