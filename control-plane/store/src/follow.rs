@@ -64,10 +64,16 @@ impl Follower {
                 return self.resync_at_last().await;
             }
         };
-        while events.len() < BATCH
-            && let Some(Ok(event)) = ready(watch)
-        {
-            events.push(event);
+        while events.len() < BATCH {
+            match ready(watch) {
+                Some(Ok(event)) => events.push(event),
+                // An error is told once: the next round reads anew, or finds the store closed.
+                Some(Err(WatchError::Lagged | WatchError::Compacted(_))) => {
+                    self.watch = None;
+                    break;
+                }
+                Some(Err(WatchError::Closed)) | None => break,
+            }
         }
         Ok(events.iter().filter_map(|event| self.apply_event(event)).collect())
     }
@@ -218,6 +224,20 @@ mod tests {
         follower.watch = None;
         assert_eq!(follower.changed().await.expect("changes").len(), 2);
         assert_eq!(follower.resources().routes.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn changes_missed_behind_others_are_read_anew() {
+        let (_folder, store) = store();
+        let mut follower = Follower::start(Arc::clone(&store)).await.expect("started");
+        store.put(Put::new("/apisix/routes/1", r#"{"uri":"/a"}"#)).await.expect("written");
+        let event = follower.watch.as_mut().expect("a watch").next().await.expect("an event");
+        let behind = [Ok(event), Err(WatchError::Lagged)];
+        follower.watch = Some(Watch::new(Box::pin(futures_util::stream::iter(behind))));
+        store.put(Put::new("/apisix/routes/2", r#"{"uri":"/b"}"#)).await.expect("written");
+        assert_eq!(follower.changed().await.expect("the change that came").len(), 1);
+        assert_eq!(follower.changed().await.expect("the one that was missed").len(), 1);
+        assert_eq!(follower.resources().routes.len(), 2);
     }
 
     /// Fails the next list.
