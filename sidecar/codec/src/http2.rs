@@ -1,9 +1,9 @@
 //! HTTP/2 (RFC 9113), both ends as a proxy needs them.
 //!
-//! What is known of a connection is in one place ([`state`]), which its streams and its own future
-//! share on their thread without locks: frames that arrive change it ([`receive`], [`messages`]),
-//! whoever holds a direction of a stream ([`half`]) reads it and writes frames into its buffer, and
-//! the connection's future ([`link`]) moves bytes.
+//! What is known of a connection is in one place (`state`), which its streams and its own future
+//! share on their thread without locks: frames that arrive change it (`receive`, `messages`),
+//! whoever holds a direction of a stream (`half`) reads it and writes frames into its buffer, and
+//! the connection's future (`link`) moves bytes.
 //!
 //! Neither end has a task for a stream. The server's streams are futures that their connection
 //! polls itself; a request of a client is sent and awaited by whoever sends it.
