@@ -5,6 +5,7 @@ use std::time::Duration;
 use http::Request;
 use http_body_util::Empty;
 use tokio::io::AsyncWriteExt;
+use weft_model::Forward;
 
 use crate::client::{self, Client};
 use crate::server;
@@ -98,47 +99,38 @@ fn a_stream_that_is_silent_for_too_long_ends() {
 #[test]
 fn grpc_timeouts_are_obeyed() {
     local(async {
-        let upstream = server::http2(|_| async {
-            std::future::pending::<http::Response<Empty<bytes::Bytes>>>().await
-        });
-        let mut setup = Setup::to(upstream.await);
-        setup.clusters.get_mut("upstream").unwrap().0.protocol = weft_model::ProtocolChoice::Http2;
-        setup.action().grpc_timeout_max = Some(Duration::ZERO);
-        let world = setup.start().await;
-        let mut sender = client::http2(world.address).await;
-        let request = Request::post("http://a/s/m")
-            .header("content-type", "application/grpc+proto")
-            .header("grpc-timeout", "30m")
-            .body(Empty::<bytes::Bytes>::new())
-            .unwrap();
-        let response = client::send(&mut sender, request).await;
-        assert_eq!(response.status(), 200);
-        assert_eq!(response.headers()["grpc-status"], "14");
-        assert_eq!(response.headers()["grpc-message"], "upstream request timeout");
+        let late = late_call(|action| action.grpc_timeout_max = Some(Duration::ZERO)).await;
+        assert_eq!(late, ("14".to_owned(), "upstream request timeout".to_owned()));
     });
 }
 
 #[test]
 fn a_grpc_timeout_limits_the_whole_stream() {
     local(async {
-        let upstream = server::http2(|_| async {
-            std::future::pending::<http::Response<Empty<bytes::Bytes>>>().await
-        });
-        let mut setup = Setup::to(upstream.await);
-        setup.clusters.get_mut("upstream").unwrap().0.protocol = weft_model::ProtocolChoice::Http2;
-        setup.action().grpc_duration_max = Some(Duration::ZERO);
-        let world = setup.start().await;
-        let mut sender = client::http2(world.address).await;
-        let request = Request::post("http://a/s/m")
-            .header("content-type", "application/grpc+proto")
-            .header("grpc-timeout", "30m")
-            .body(Empty::<bytes::Bytes>::new())
-            .unwrap();
-        let response = client::send(&mut sender, request).await;
-        assert_eq!(response.status(), 200);
-        assert_eq!(response.headers()["grpc-status"], "4");
-        assert_eq!(response.headers()["grpc-message"], "downstream duration timeout");
+        let late = late_call(|action| action.grpc_duration_max = Some(Duration::ZERO)).await;
+        assert_eq!(late, ("4".to_owned(), "downstream duration timeout".to_owned()));
     });
+}
+
+/// The status and the message of a call with a `grpc-timeout` that is never answered.
+async fn late_call(configure: impl FnOnce(&mut Forward)) -> (String, String) {
+    let upstream = server::http2(|_| async {
+        std::future::pending::<http::Response<Empty<bytes::Bytes>>>().await
+    });
+    let mut setup = Setup::to(upstream.await);
+    setup.clusters.get_mut("upstream").unwrap().0.protocol = weft_model::ProtocolChoice::Http2;
+    configure(setup.action());
+    let world = setup.start().await;
+    let mut sender = client::http2(world.address).await;
+    let request = Request::post("http://a/s/m")
+        .header("content-type", "application/grpc+proto")
+        .header("grpc-timeout", "30m")
+        .body(Empty::<bytes::Bytes>::new())
+        .unwrap();
+    let response = client::send(&mut sender, request).await;
+    assert_eq!(response.status(), 200);
+    let text = |name| response.headers()[name].to_str().unwrap().to_owned();
+    (text("grpc-status"), text("grpc-message"))
 }
 
 #[test]
