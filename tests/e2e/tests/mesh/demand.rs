@@ -60,7 +60,7 @@ async fn a_sidecar_has_what_its_workload_calls_and_serves_it_alone() -> Result<(
 
     let away = json!({ "plugins": { "redirect": { "uri": "/away", "ret_code": 302 } } });
     for (change, status) in [(&away, 302), (&json!({}), 200)] {
-        world.publish("called", 8080, change, &json!({})).await?;
+        world.put_route("called", 8080, change, &json!({})).await?;
         until("the change", || async {
             let reply = call("called").await?;
             ensure!(reply.status == status, "{}", reply.status);

@@ -148,6 +148,19 @@ impl World {
         route: &Value,
         upstream: &Value,
     ) -> Result<SocketAddr> {
+        self.put_route(app, port, route, upstream).await?;
+        Ok(SocketAddr::new(self.virtual_address(app).await?, 80))
+    }
+
+    /// Writes the route that [`World::publish`] describes, without waiting for
+    /// workloads: a route that redirects has none.
+    pub(crate) async fn put_route(
+        &self,
+        app: &str,
+        port: u16,
+        route: &Value,
+        upstream: &Value,
+    ) -> Result<()> {
         let upstream = merged(
             json!({
                 "type": "roundrobin",
@@ -159,7 +172,7 @@ impl World {
         let hosts = [app.to_owned(), format!("{app}.weft.test")];
         let route = merged(json!({ "uri": "/*", "hosts": hosts, "upstream": upstream }), route);
         self.put(&format!("/apisix/admin/routes/{app}"), &route).await?;
-        Ok(SocketAddr::new(self.virtual_address(app).await?, 80))
+        Ok(())
     }
 
     /// Where the mesh reaches a host, once it has a workload.
