@@ -7,7 +7,9 @@ use axum::extract::{Query, State};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use weft_model::{ClusterHandle, Endpoint, EndpointAddress, Health, Thresholds};
+use weft_model::{
+    ClusterHandle, Endpoint, EndpointAddress, Health, HealthFlags, HostTotals, Thresholds,
+};
 
 use crate::Shared;
 
@@ -44,9 +46,9 @@ fn cluster_text(cluster: &ClusterHandle, out: &mut String) {
     }
     for (priority, level) in cluster.endpoints().priorities.iter().enumerate() {
         for endpoint in &level.endpoints {
-            for (key, value) in endpoint_facts(endpoint, priority) {
-                let _ =
-                    writeln!(out, "{name}::{}::{key}::{value}", address_text(&endpoint.address));
+            let host = address_text(&endpoint.address);
+            for (key, value) in endpoint_facts(cluster, endpoint, priority) {
+                let _ = writeln!(out, "{name}::{host}::{key}::{value}");
             }
         }
     }
@@ -61,25 +63,68 @@ fn limits_of(limits: Thresholds) -> [(&'static str, u32); 4] {
     ]
 }
 
-fn endpoint_facts(endpoint: &Endpoint, priority: usize) -> [(&'static str, String); 7] {
-    [
+type Statistic = (&'static str, u64);
+
+/// What was found out about a host.
+struct Known {
+    flags: HealthFlags,
+    totals: HostTotals,
+    rates: [f64; 2],
+}
+
+impl Known {
+    fn of(cluster: &ClusterHandle, endpoint: &Endpoint) -> Self {
+        match cluster.hosts().find(&endpoint.address) {
+            Some(state) => {
+                Self { flags: state.flags(), totals: state.totals(), rates: state.success_rates() }
+            }
+            None => Self {
+                flags: HealthFlags::default(),
+                totals: HostTotals::default(),
+                rates: [-1.0, -1.0],
+            },
+        }
+    }
+
+    /// The counters and then the gauges, each with Envoy's name.
+    fn statistics(&self) -> ([Statistic; 6], [Statistic; 2]) {
+        let totals = &self.totals;
+        let counters = [
+            ("cx_connect_fail", totals.cx_connect_fail),
+            ("cx_total", totals.cx_total),
+            ("rq_error", totals.rq_error),
+            ("rq_success", totals.rq_success),
+            ("rq_timeout", totals.rq_timeout),
+            ("rq_total", totals.rq_total),
+        ];
+        (counters, [("cx_active", totals.cx_active), ("rq_active", totals.rq_active)])
+    }
+}
+
+fn endpoint_facts(
+    cluster: &ClusterHandle,
+    endpoint: &Endpoint,
+    priority: usize,
+) -> Vec<(&'static str, String)> {
+    let known = Known::of(cluster, endpoint);
+    let (counters, gauges) = known.statistics();
+    let mut facts: Vec<_> =
+        counters.iter().chain(&gauges).map(|(name, value)| (*name, value.to_string())).collect();
+    facts.sort_unstable();
+    let [external, local] = known.rates;
+    facts.extend([
         ("hostname", endpoint.hostname.as_deref().unwrap_or_default().to_owned()),
-        ("health_flags", health_flags(endpoint.health).to_owned()),
+        ("health_flags", known.flags.words(endpoint.health)),
         ("weight", endpoint.weight.to_string()),
         ("region", endpoint.locality.region.clone()),
         ("zone", endpoint.locality.zone.clone()),
         ("sub_zone", endpoint.locality.sub_zone.clone()),
+        ("canary", "false".to_owned()),
         ("priority", priority.to_string()),
-    ]
-}
-
-fn health_flags(health: Health) -> &'static str {
-    match health {
-        Health::Healthy => "healthy",
-        Health::Degraded => "/degraded_eds_health",
-        Health::Unhealthy => "/failed_eds_health",
-        Health::Draining => "/eds_status_draining",
-    }
+        ("success_rate", external.to_string()),
+        ("local_origin_success_rate", local.to_string()),
+    ]);
+    facts
 }
 
 fn address_text(address: &EndpointAddress) -> String {
@@ -97,7 +142,7 @@ fn cluster_json(cluster: &ClusterHandle) -> Value {
         .iter()
         .enumerate()
         .flat_map(|(priority, level)| {
-            level.endpoints.iter().map(move |e| endpoint_json(e, priority))
+            level.endpoints.iter().map(move |e| endpoint_json(cluster, e, priority))
         })
         .collect();
     let thresholds = |priority: &str, limits: Thresholds| {
@@ -118,26 +163,67 @@ fn cluster_json(cluster: &ClusterHandle) -> Value {
     })
 }
 
-fn endpoint_json(endpoint: &Endpoint, priority: usize) -> Value {
+fn endpoint_json(cluster: &ClusterHandle, endpoint: &Endpoint, priority: usize) -> Value {
+    let known = Known::of(cluster, endpoint);
     let address = match &endpoint.address {
         EndpointAddress::Socket(address) => {
             json!({"socket_address": {"address": address.ip().to_string(), "port_value": address.port()}})
         }
         EndpointAddress::Pipe(path) => json!({"pipe": {"path": path}}),
     };
-    let health = match endpoint.health {
+    let (counters, gauges) = known.statistics();
+    let counters = counters.iter().map(|(name, value)| statistic(name, *value));
+    let gauges = gauges.iter().map(|(name, value)| {
+        let mut gauge = statistic(name, *value);
+        gauge["type"] = "GAUGE".into();
+        gauge
+    });
+    let mut value = json!({
+        "address": address,
+        "stats": counters.chain(gauges).collect::<Vec<_>>(),
+        "hostname": endpoint.hostname.as_deref().unwrap_or_default(),
+        "health_status": health_status(known.flags, endpoint.health),
+        "weight": endpoint.weight,
+        "priority": priority,
+        "locality": {"region": endpoint.locality.region, "zone": endpoint.locality.zone,
+                     "sub_zone": endpoint.locality.sub_zone},
+    });
+    for (name, rate) in ["success_rate", "local_origin_success_rate"].iter().zip(known.rates) {
+        if rate >= 0.0 {
+            value[name] = json!({ "value": rate });
+        }
+    }
+    value
+}
+
+/// A zero is left out, as protobuf's JSON does.
+fn statistic(name: &str, value: u64) -> Value {
+    match value {
+        0 => json!({ "name": name }),
+        value => json!({ "name": name, "value": value.to_string() }),
+    }
+}
+
+fn health_status(flags: HealthFlags, reported: Health) -> Value {
+    let reported = match reported {
         Health::Healthy => "HEALTHY",
         Health::Degraded => "DEGRADED",
         Health::Unhealthy => "UNHEALTHY",
         Health::Draining => "DRAINING",
     };
-    json!({
-        "address": address,
-        "hostname": endpoint.hostname.as_deref().unwrap_or_default(),
-        "health_status": {"eds_health_status": health},
-        "weight": endpoint.weight,
-        "priority": priority,
-        "locality": {"region": endpoint.locality.region, "zone": endpoint.locality.zone,
-                     "sub_zone": endpoint.locality.sub_zone},
-    })
+    let mut status = json!({ "eds_health_status": reported });
+    for (flag, field) in [
+        (HealthFlags::FAILED_ACTIVE, "failed_active_health_check"),
+        (HealthFlags::FAILED_OUTLIER, "failed_outlier_check"),
+        (HealthFlags::DEGRADED_ACTIVE, "failed_active_degraded_check"),
+        (HealthFlags::PENDING_REMOVAL, "pending_dynamic_removal"),
+        (HealthFlags::PENDING_ACTIVE, "pending_active_hc"),
+        (HealthFlags::EXCLUDED, "excluded_via_immediate_hc_fail"),
+        (HealthFlags::ACTIVE_TIMEOUT, "active_hc_timeout"),
+    ] {
+        if flags.any(flag) {
+            status[field] = true.into();
+        }
+    }
+    status
 }

@@ -6,7 +6,9 @@ use axum::http::Request;
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use tower::ServiceExt;
-use weft_model::Snapshot;
+use weft_model::{
+    Cluster, ClusterHandle, Endpoint, EndpointAddress, EndpointSet, HealthFlags, Priority, Snapshot,
+};
 use weft_telemetry::{Metric, MetricName, Registry};
 
 use super::*;
@@ -24,7 +26,19 @@ impl AdminState for Proxy {
         json!({"configs": [{"@type": "x", "dynamic_listeners": [{"name": "a"}]}]})
     }
     fn snapshot(&self) -> Arc<Snapshot> {
-        Arc::new(Snapshot::default())
+        let address = EndpointAddress::Socket(([10, 0, 0, 1], 80).into());
+        let endpoints = vec![Arc::new(Endpoint::at(address))];
+        let set =
+            EndpointSet { priorities: vec![Priority { endpoints }], overprovisioning_factor: 140 };
+        let cluster = Arc::new(Cluster::named("greeter"));
+        let handle = ClusterHandle::new(cluster, Arc::new(set), self.registry.clone());
+        for state in handle.host_states(&handle.endpoints()) {
+            state.change_flags(HealthFlags::FAILED_OUTLIER, 0);
+            state.counters(0).rq_total.inc();
+        }
+        let mut snapshot = Snapshot::default();
+        snapshot.clusters.insert_mut("greeter".into(), Arc::new(handle));
+        Arc::new(snapshot)
     }
     fn metrics(&self) -> Vec<(MetricName, Metric)> {
         self.registry.all()
@@ -128,4 +142,25 @@ async fn dumps_and_certificates_have_envoys_shape() {
     let shown = &body["certificates"][0]["cert_chain"][0];
     assert_eq!(shown["subject_alt_names"][0]["uri"], "spiffe://weft/ns/a/sa/b");
     assert_eq!(shown["expiration_time"], "1970-01-01T00:01:00Z");
+}
+
+#[tokio::test]
+async fn clusters_show_what_is_known_of_each_host() {
+    let admin = Interface::new();
+    let (_, text) = admin.ask("GET", "/clusters").await;
+    for line in [
+        "greeter::10.0.0.1:80::rq_total::1",
+        "greeter::10.0.0.1:80::cx_active::0",
+        "greeter::10.0.0.1:80::health_flags::/failed_outlier_check",
+        "greeter::10.0.0.1:80::success_rate::-1",
+    ] {
+        assert!(text.lines().any(|shown| shown == line), "{line} is missing:\n{text}");
+    }
+    let (_, body) = admin.ask("GET", "/clusters?format=json").await;
+    let body: Value = serde_json::from_str(&body).expect("JSON");
+    let host = &body["cluster_statuses"][0]["host_statuses"][0];
+    assert_eq!(host["health_status"]["failed_outlier_check"], true);
+    assert!(host["stats"].as_array().expect("a list").contains(&json!({
+        "name": "rq_total", "value": "1"
+    })));
 }

@@ -106,6 +106,7 @@ struct Background {
     tasks: JoinSet<()>,
     _agent: Option<Agent>,
     _resolver: weft_upstream::ResolverHandle,
+    _health: weft_upstream::HealthHandle,
     client: Option<ClientHandle>,
 }
 
@@ -184,6 +185,7 @@ impl Proxy {
             certificates(agent, &self.state.engine, &mut tasks);
         }
         let resolver = weft_upstream::spawn_resolver(self.state.snapshot.clone());
+        let health = weft_upstream::spawn_health(self.state.snapshot.clone());
         let token = settings.map(|settings| settings.token_file);
         let client = self.client(&bootstrap, token, folder.as_deref());
         let engine = self.state.engine.clone();
@@ -191,7 +193,7 @@ impl Proxy {
         if let Some(client) = client.clone() {
             tasks.spawn(fetch_on_demand(engine, client));
         }
-        Ok(Background { tasks, _agent: agent, _resolver: resolver, client })
+        Ok(Background { tasks, _agent: agent, _resolver: resolver, _health: health, client })
     }
 
     fn client(

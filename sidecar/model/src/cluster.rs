@@ -11,7 +11,8 @@ use weft_telemetry::{ClusterStats, Registry};
 use weft_tls::ClientTls;
 
 use crate::{
-    EndpointSet, Http1Options, Http2Options, NamedSlot, Slot, TcpKeepalive, TransportChoice,
+    EndpointAddress, EndpointSet, Health, HealthFlags, HostState, Hosts, Http1Options,
+    Http2Options, NamedSlot, OutlierDetection, Slot, TcpKeepalive, TransportChoice,
 };
 
 /// A place for the cluster of a name: a route may name a cluster that is not there yet.
@@ -29,6 +30,8 @@ pub struct ClusterHandle {
     endpoints: ArcSwap<EndpointSet>,
     registry: Registry,
     stats: OnceLock<Box<ClusterStats>>,
+    hosts: OnceLock<Box<Hosts>>,
+    health: AtomicU32,
 }
 
 impl ClusterHandle {
@@ -42,6 +45,8 @@ impl ClusterHandle {
             endpoints: ArcSwap::new(endpoints),
             registry,
             stats: OnceLock::new(),
+            hosts: OnceLock::new(),
+            health: AtomicU32::new(0),
         }
     }
 
@@ -76,7 +81,61 @@ impl ClusterHandle {
 
     /// Replaces the endpoints.
     pub fn set_endpoints(&self, endpoints: Arc<EndpointSet>) {
+        if let Some(hosts) = self.hosts.get() {
+            hosts.keep(&endpoints);
+        }
         self.endpoints.store(endpoints);
+        if let Some(stats) = self.stats.get() {
+            stats.membership_change.inc();
+            self.count_members(stats);
+        }
+        if let Some(hosts) = self.hosts.get() {
+            hosts.replaced.notify_one();
+        }
+    }
+
+    /// What is remembered of the hosts.
+    #[must_use]
+    pub fn hosts(&self) -> &Hosts {
+        self.hosts.get_or_init(Box::default)
+    }
+
+    /// The memory of each endpoint of a set, in the set's order; made where there is none.
+    #[must_use]
+    pub fn host_states(&self, endpoints: &EndpointSet) -> Vec<Arc<HostState>> {
+        self.hosts().of(endpoints.iter(), |_| HealthFlags::default())
+    }
+
+    /// The flags of a host; none are set where nothing is remembered of it.
+    #[must_use]
+    pub fn host_flags(&self, address: &EndpointAddress) -> HealthFlags {
+        let state = self.hosts.get().and_then(|hosts| hosts.find(address));
+        state.map_or_else(HealthFlags::default, |state| state.flags())
+    }
+
+    /// Counts changes of the hosts' health.
+    #[must_use]
+    pub fn health_revision(&self) -> u32 {
+        self.health.load(Ordering::Acquire)
+    }
+
+    /// Tells the workers that flags of a host have changed.
+    pub fn health_changed(&self) {
+        self.health.fetch_add(1, Ordering::AcqRel);
+        self.count_members(self.stats());
+    }
+
+    fn count_members(&self, stats: &ClusterStats) {
+        let endpoints = self.endpoints.load();
+        let of = |wanted: Health| {
+            let health = |endpoint: &&Arc<crate::Endpoint>| {
+                self.host_flags(&endpoint.address).apply(endpoint.health) == wanted
+            };
+            endpoints.iter().filter(health).count() as u64
+        };
+        stats.membership_total.set(endpoints.iter().count() as u64);
+        stats.membership_healthy.set(of(Health::Healthy));
+        stats.membership_degraded.set(of(Health::Degraded));
     }
 
     /// Requests and connections so far, and whether any is open; counts nothing by itself.
@@ -89,8 +148,20 @@ impl ClusterHandle {
 
     /// The statistics.
     pub fn stats(&self) -> &ClusterStats {
-        self.stats
-            .get_or_init(|| Box::new(ClusterStats::new(&self.registry, &self.config().stat_name)))
+        self.stats.get_or_init(|| {
+            let stats = ClusterStats::new(&self.registry, &self.config().stat_name);
+            if self.endpoints.load().iter().next().is_some() {
+                stats.membership_change.inc();
+            }
+            self.count_members(&stats);
+            Box::new(stats)
+        })
+    }
+
+    /// The scope of the statistics that only some clusters have.
+    #[must_use]
+    pub fn stats_scope(&self) -> weft_telemetry::Scope {
+        ClusterStats::scope(&self.registry, &self.config().stat_name)
     }
 }
 
@@ -127,6 +198,8 @@ pub struct Cluster {
     pub default_socket: UpstreamSocket,
     /// `circuit_breakers`
     pub breakers: CircuitBreakers,
+    /// `outlier_detection`
+    pub outlier: Option<Arc<OutlierDetection>>,
     /// `upstream_bind_config.source_address`, one for each address family at most.
     pub bind: Vec<IpAddr>,
     /// `upstream_connection_options.tcp_keepalive`
@@ -142,6 +215,34 @@ pub struct Cluster {
 }
 
 impl Cluster {
+    /// A static cluster of this name with the defaults of every field.
+    #[must_use]
+    pub fn named(name: &str) -> Self {
+        Self {
+            name: name.into(),
+            stat_name: name.into(),
+            discovery: Discovery::Static,
+            connect_timeout: Duration::from_secs(5),
+            load_balancing: LoadBalancing::RoundRobin,
+            panic_threshold: 50.0,
+            protocol: ProtocolChoice::Http1,
+            http1: Http1Options::default(),
+            http2: Http2Options::default(),
+            idle_timeout: Some(Duration::from_secs(3600)),
+            max_requests_per_connection: None,
+            max_connection_duration: None,
+            sockets: Vec::new(),
+            default_socket: UpstreamSocket::Raw,
+            breakers: CircuitBreakers::default(),
+            outlier: None,
+            bind: Vec::new(),
+            tcp_keepalive: None,
+            buffer_limit: 1 << 20,
+            auto_sni: false,
+            istio_alpn: false,
+        }
+    }
+
     /// The transport socket that `choice` stands for.
     #[must_use]
     pub fn socket(&self, choice: TransportChoice) -> &UpstreamSocket {

@@ -45,7 +45,7 @@ pub struct Locality {
 pub struct TransportChoice(pub Option<u16>);
 
 /// One endpoint; immutable. Two sets share the `Arc` of an endpoint that did not change.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
     /// The address.
     pub address: EndpointAddress,
@@ -63,6 +63,23 @@ pub struct Endpoint {
     pub hash_key: Option<String>,
     /// The transport socket, chosen by [`Self::socket_labels`] when compiled.
     pub transport: TransportChoice,
+}
+
+impl Endpoint {
+    /// A healthy endpoint of weight 1 that nothing else is known of.
+    #[must_use]
+    pub fn at(address: EndpointAddress) -> Self {
+        Self {
+            address,
+            hostname: None,
+            weight: 1,
+            health: Health::Healthy,
+            locality: Arc::default(),
+            socket_labels: BTreeMap::new(),
+            hash_key: None,
+            transport: TransportChoice::default(),
+        }
+    }
 }
 
 /// The endpoints of one priority.

@@ -12,9 +12,11 @@ mod cluster;
 mod demand;
 mod endpoint;
 mod headers;
+mod host;
 mod listener;
 mod manager;
 mod options;
+mod outlier;
 mod slot;
 mod snapshot;
 mod tcp;
@@ -39,6 +41,9 @@ pub use endpoint::{
     Endpoint, EndpointAddress, EndpointSet, Health, Locality, Priority, TransportChoice,
 };
 pub use headers::{AppendAction, HeaderMutations, HeaderSet, HeaderTemplate};
+pub use host::{
+    Count, Ejection, FailureRuns, HealthFlags, HostCounters, HostState, HostTotals, Hosts,
+};
 pub use listener::{
     ListenAddress, Listener, ListenerFilter, ListenerFilterKind, PortPredicate, TrafficDirection,
 };
@@ -47,6 +52,7 @@ pub use manager::{
     HttpFilterEntry, RouteSource, ServerHeader, Underscores, XffSettings,
 };
 pub use options::{Http1Options, Http2Options, KeepalivePings, TcpKeepalive};
+pub use outlier::{EjectionCause, Enforcing, OutlierDetection};
 pub use slot::{NamedSlot, Slot};
 pub use snapshot::{ClusterHandles, HandOff, Snapshot, SnapshotPublisher, SnapshotWatch};
 pub use tcp::TcpProxy;

@@ -94,6 +94,8 @@ group! {
         membership_total: gauge = "membership_total",
         /// Hosts healthy.
         membership_healthy: gauge = "membership_healthy",
+        /// Hosts degraded.
+        membership_degraded: gauge = "membership_degraded",
         /// Changes of the set of hosts.
         membership_change: counter = "membership_change",
         /// Updates applied.
@@ -107,7 +109,13 @@ impl ClusterStats {
     /// Registers `cluster.<name>.*`.
     #[must_use]
     pub fn new(registry: &Registry, name: &str) -> Self {
-        Self::in_scope(&registry.scope("cluster", Some(("envoy_cluster_name", name))))
+        Self::in_scope(&Self::scope(registry, name))
+    }
+
+    /// The scope of a cluster's statistics.
+    #[must_use]
+    pub fn scope(registry: &Registry, name: &str) -> Scope {
+        registry.scope("cluster", Some(("envoy_cluster_name", name)))
     }
 
     /// Counts a response by its status and the class of it.

@@ -73,7 +73,7 @@ impl Balancer {
             end += load.percent;
             let chosen = members[load.priority]
                 .iter()
-                .filter(|member| load.panic || member.endpoint.health == load.health);
+                .filter(|member| load.panic || member.health == load.health);
             let members = chosen.map(Rc::clone).collect();
             Share { end, group: Group::new(members, &config.load_balancing) }
         });
@@ -106,7 +106,7 @@ impl Balancer {
 }
 
 fn count(members: &[Rc<Member>]) -> Census {
-    let of = |health| members.iter().filter(|member| member.endpoint.health == health).count();
+    let of = |health| members.iter().filter(|member| member.health == health).count();
     Census { total: members.len(), healthy: of(Health::Healthy), degraded: of(Health::Degraded) }
 }
 
@@ -154,7 +154,7 @@ impl Group {
             Policy::Weighted(schedule) => schedule.next(|weight, _| f64::from(weight)),
             Policy::LeastRequest { choices } => self.least_busy(*choices),
             Policy::WeightedLeastRequest { schedule, bias } => schedule.next(|weight, index| {
-                let active = f64::from(self.members[index].host.active.get());
+                let active = self.members[index].host.active() as f64;
                 f64::from(weight) / (active + 1.0).powf(*bias)
             }),
             Policy::Random => fastrand::usize(..count),
@@ -165,7 +165,7 @@ impl Group {
     }
 
     fn least_busy(&self, choices: u32) -> usize {
-        let active = |index: usize| self.members[index].host.active.get();
+        let active = |index: usize| self.members[index].host.active();
         let mut best = fastrand::usize(..self.members.len());
         for _ in 1..choices {
             let other = fastrand::usize(..self.members.len());

@@ -22,6 +22,7 @@ use crate::dial::dial;
 use crate::error::Limit;
 use crate::host::{Host, HostKey, Member};
 use crate::limits::{Limits, add, sub};
+use crate::outlier::{Report, Thresholds};
 use crate::pool::{Kind, PoolKey};
 use crate::stream::{CountedConnection, UpstreamStream};
 use crate::worker::{TICK, WorkerCx};
@@ -33,6 +34,7 @@ pub(crate) struct ClusterCx {
     pub(crate) worker: Rc<WorkerCx>,
     pub(crate) limits: Limits,
     settings: Cell<Settings>,
+    outlier: Cell<Option<Thresholds>>,
 }
 
 /// Limits of connections, times in ticks.
@@ -54,6 +56,13 @@ impl ClusterCx {
         self.settings.get()
     }
 
+    /// Tells outlier detection, where there is any.
+    pub(crate) fn report(&self, host: &Host, tell: impl FnOnce(&Report<'_>)) {
+        let Some(thresholds) = self.outlier.get() else { return };
+        let (state, counters) = (&*host.state, &*host.counters);
+        tell(&Report { cluster: &self.handle, state, counters, thresholds });
+    }
+
     fn apply(&self, config: &Cluster) {
         let ticks = |time: std::time::Duration| {
             u32::try_from(time.as_secs().div_ceil(TICK.as_secs())).unwrap_or(u32::MAX)
@@ -65,6 +74,7 @@ impl ClusterCx {
             requests: config.max_requests_per_connection.filter(|requests| *requests > 0),
             streams: config.http2.max_concurrent_streams.max(1),
         });
+        self.outlier.set(config.outlier.as_deref().map(Thresholds::new));
     }
 }
 
@@ -138,6 +148,8 @@ impl Picked {
 struct View {
     config: Arc<Cluster>,
     endpoints: Arc<EndpointSet>,
+    /// The revision of the hosts' health that the balancer knows.
+    health: u32,
     balancer: Balancer,
 }
 
@@ -155,6 +167,7 @@ impl WorkerCluster {
         let view = View {
             config: Arc::clone(&handle.config()),
             endpoints: Arc::new(EndpointSet::default()),
+            health: 0,
             balancer: Balancer::default(),
         };
         let cx = ClusterCx {
@@ -162,6 +175,7 @@ impl WorkerCluster {
             worker,
             limits: Limits::default(),
             settings: Cell::new(Settings::default()),
+            outlier: Cell::new(None),
         };
         cx.apply(&view.config);
         Self {
@@ -221,10 +235,24 @@ impl WorkerCluster {
             self.cx.stats().cx_overflow.inc();
             return Err(UpstreamError::Overflow(Limit::Connections));
         }
-        let counted = CountedConnection::new(&self.cx.handle, &level.connections);
+        let host = &picked.member.host;
+        let counted = CountedConnection::new(&self.cx.handle, &level.connections, &host.counters);
         let key = picked.key();
-        let target = picked.member.host.target(key.sni, key.alpn);
-        Box::pin(dial(&self.cx.handle, &target, counted)).await
+        let target = host.target(key.sni, key.alpn);
+        let dialled = Box::pin(dial(&self.cx.handle, &target, counted)).await;
+        self.cx.report(host, |report| match &dialled {
+            Ok(_) => report.connected(),
+            Err(error) => report.failed(error),
+        });
+        dialled
+    }
+
+    /// Counts a request that was not answered in time.
+    pub fn timed_out(&self, picked: &Picked) {
+        let host = &picked.member.host;
+        host.counters.rq_timeout.inc();
+        host.counters.rq_error.inc();
+        self.cx.report(host, |report| report.timed_out());
     }
 
     /// Asks for leave to retry a request (`max_retries`); the retry counts while the permit lives.
@@ -244,9 +272,11 @@ impl WorkerCluster {
     fn catch_up(&self) {
         let config = self.cx.handle.config();
         let endpoints = self.cx.handle.endpoints();
+        let health = self.cx.handle.health_revision();
         let view = self.view.borrow();
         let same_config = Arc::ptr_eq(&config, &view.config);
-        if same_config && Arc::ptr_eq(&endpoints, &view.endpoints) {
+        let same_endpoints = Arc::ptr_eq(&endpoints, &view.endpoints);
+        if same_config && same_endpoints && health == view.health {
             return;
         }
         let keep = same_config || same_connections(&config, &view.config);
@@ -260,6 +290,7 @@ impl WorkerCluster {
         self.view.replace(View {
             config: Arc::clone(&config),
             endpoints: Arc::clone(&endpoints),
+            health,
             balancer,
         });
     }
@@ -268,16 +299,20 @@ impl WorkerCluster {
     fn members(&self, endpoints: &EndpointSet) -> Vec<Vec<Rc<Member>>> {
         let mut known = self.hosts.take();
         let mut hosts = self.hosts.borrow_mut();
+        let mut states = self.cx.handle.host_states(endpoints).into_iter();
+        let worker = self.cx.worker.id;
         let mut member = |endpoint: &Arc<Endpoint>| {
+            let state = states.next()?;
+            let health = state.flags().apply(endpoint.health);
             let key = (endpoint.address.clone(), endpoint.transport);
             let host = hosts.entry(key).or_insert_with_key(|key| {
-                known.remove(key).unwrap_or_else(|| Rc::new(Host::new(key.0.clone(), key.1)))
+                known.remove(key).unwrap_or_else(|| Rc::new(Host::new(key.1, state, worker)))
             });
-            Rc::new(Member { endpoint: Arc::clone(endpoint), host: Rc::clone(host) })
+            Some(Rc::new(Member { endpoint: Arc::clone(endpoint), host: Rc::clone(host), health }))
         };
         let priorities = endpoints.priorities.iter();
         let members =
-            priorities.map(|priority| priority.endpoints.iter().map(&mut member).collect());
+            priorities.map(|priority| priority.endpoints.iter().filter_map(&mut member).collect());
         let members = members.collect();
         for host in known.values() {
             host.retire();

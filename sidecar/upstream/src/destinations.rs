@@ -1,14 +1,13 @@
 //! Hosts of ORIGINAL_DST clusters: made when a client wants to go there, forgotten when unused.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
-use weft_model::{Endpoint, EndpointAddress, Health, Locality, TransportChoice};
+use weft_model::{Endpoint, EndpointAddress, Health, HealthFlags, HostState, TransportChoice};
 
 use crate::host::{Host, Member};
 
@@ -47,25 +46,17 @@ impl Destinations {
         self.members.borrow_mut().retain(|_, member| {
             let connected = member.host.sweep(now);
             let unused = now.saturating_sub(member.host.last_used.get()) > REMEMBERED;
-            connected || member.host.active.get() > 0 || !unused
+            connected || member.host.active() > 0 || !unused
         });
     }
 }
 
 fn new_member(address: SocketAddr, transport: TransportChoice) -> Member {
     let address = EndpointAddress::Socket(address);
-    let endpoint = Endpoint {
-        address: address.clone(),
-        hostname: None,
-        weight: 1,
-        health: Health::Healthy,
-        locality: Arc::new(Locality::default()),
-        socket_labels: BTreeMap::new(),
-        hash_key: None,
-        transport,
-    };
-    let host = Rc::new(Host::new(address, transport));
-    Member { endpoint: Arc::new(endpoint), host }
+    let endpoint = Endpoint { transport, ..Endpoint::at(address.clone()) };
+    let state = Arc::new(HostState::new(address, HealthFlags::default()));
+    let host = Rc::new(Host::new(transport, state, 0));
+    Member { endpoint: Arc::new(endpoint), host, health: Health::Healthy }
 }
 
 #[cfg(test)]
@@ -85,11 +76,11 @@ mod tests {
             go(port, 0);
         }
         let busy = go(1000, 0);
-        busy.host.active.set(1);
+        busy.host.counters.rq_active.inc();
         go(1, 3);
         destinations.sweep(6);
         assert_eq!(destinations.members.borrow().len(), 2, "the used one and the busy one");
-        busy.host.active.set(0);
+        busy.host.counters.rq_active.dec();
         destinations.sweep(9);
         assert_eq!(destinations.members.borrow().len(), 0);
     }

@@ -35,17 +35,17 @@ pub(crate) async fn dial(
     let config = Arc::clone(&cluster.config());
     let stats = cluster.stats();
     let limit = config.connect_timeout;
+    let host = counted.host();
     let result = match timeout(limit, attempt(cluster, &config, target, counted)).await {
         Ok(result) => result,
         Err(_) => Err(UpstreamError::ConnectTimeout { address: target.address.clone(), limit }),
     };
-    match &result {
-        Ok(_) => {}
-        Err(UpstreamError::ConnectTimeout { .. }) => {
+    if let Err(error) = &result {
+        if matches!(error, UpstreamError::ConnectTimeout { .. }) {
             stats.cx_connect_timeout.inc();
-            stats.cx_connect_fail.inc();
         }
-        Err(_) => stats.cx_connect_fail.inc(),
+        stats.cx_connect_fail.inc();
+        host.cx_connect_fail.inc_shared();
     }
     result
 }

@@ -34,11 +34,17 @@ impl Exchange {
             return Err(UpstreamError::Overflow(Limit::Requests));
         }
         add(&level.requests);
-        add(&host.active);
+        host.counters.rq_active.inc();
+        host.counters.rq_total.inc();
         stats.rq_total.inc();
         stats.rq_active.inc();
         let started = Instant::now();
         Ok(Self { cluster: Rc::clone(cluster), host: Rc::clone(host), high, started })
+    }
+
+    /// Where the request goes.
+    pub(crate) fn host(&self) -> &Host {
+        &self.host
     }
 }
 
@@ -46,7 +52,7 @@ impl Drop for Exchange {
     fn drop(&mut self) {
         let stats = self.cluster.stats();
         sub(&self.cluster.limits.level(self.high).requests);
-        sub(&self.host.active);
+        self.host.counters.rq_active.dec();
         stats.rq_active.dec();
         let elapsed = self.started.elapsed().as_millis();
         stats.rq_time.record(u64::try_from(elapsed).unwrap_or(u64::MAX));

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use smallvec::SmallVec;
-use weft_model::{Endpoint, EndpointAddress, TransportChoice};
+use weft_model::{Endpoint, EndpointAddress, Health, HostCounters, HostState, TransportChoice};
 
 use crate::cluster::ClusterCx;
 use crate::dial::Target;
@@ -19,8 +19,10 @@ pub(crate) type HostKey = (EndpointAddress, TransportChoice);
 pub(crate) struct Host {
     pub(crate) address: EndpointAddress,
     transport: TransportChoice,
-    /// Requests in flight.
-    pub(crate) active: Cell<u32>,
+    /// What all workers remember of it.
+    pub(crate) state: Arc<HostState>,
+    /// What this worker counts.
+    pub(crate) counters: Arc<HostCounters>,
     /// The tick at which it was chosen last.
     pub(crate) last_used: Cell<u32>,
     retired: Cell<bool>,
@@ -32,18 +34,26 @@ pub(crate) struct Host {
 pub(crate) struct Member {
     pub(crate) endpoint: Arc<Endpoint>,
     pub(crate) host: Rc<Host>,
+    /// What the control plane reports and what was found out, together.
+    pub(crate) health: Health,
 }
 
 impl Host {
-    pub(crate) fn new(address: EndpointAddress, transport: TransportChoice) -> Self {
+    pub(crate) fn new(transport: TransportChoice, state: Arc<HostState>, worker: u32) -> Self {
         Self {
-            address,
+            address: state.address().clone(),
             transport,
-            active: Cell::new(0),
+            counters: state.counters(worker),
+            state,
             last_used: Cell::new(0),
             retired: Cell::new(false),
             pools: RefCell::default(),
         }
+    }
+
+    /// Requests in flight.
+    pub(crate) fn active(&self) -> u64 {
+        self.counters.rq_active.value()
     }
 
     /// The pool for connections of one kind; made at first use.
@@ -52,7 +62,7 @@ impl Host {
             return Rc::clone(pool);
         }
         let target = self.target(key.sni, key.alpn);
-        let pool = Rc::new(Pool::new(Rc::clone(cluster), target, key));
+        let pool = Rc::new(Pool::new(Rc::clone(cluster), target, Arc::clone(&self.counters), key));
         if self.retired.get() {
             pool.retire();
         }

@@ -14,6 +14,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use tokio::sync::oneshot;
+use weft_model::HostCounters;
 
 use crate::UpstreamError;
 use crate::cluster::ClusterCx;
@@ -49,6 +50,7 @@ type Waiter = oneshot::Sender<Result<Lease, UpstreamError>>;
 pub(crate) struct Pool {
     cluster: Rc<ClusterCx>,
     target: Target,
+    host: Arc<HostCounters>,
     kind: Kind,
     high: bool,
     /// For [`Kind::Auto`]: what ALPN decided last.
@@ -103,10 +105,16 @@ impl Drop for Waiting {
 }
 
 impl Pool {
-    pub(crate) fn new(cluster: Rc<ClusterCx>, target: Target, key: &PoolKey<'_>) -> Self {
+    pub(crate) fn new(
+        cluster: Rc<ClusterCx>,
+        target: Target,
+        host: Arc<HostCounters>,
+        key: &PoolKey<'_>,
+    ) -> Self {
         Self {
             cluster,
             target,
+            host,
             kind: key.kind,
             high: key.high,
             learned: Cell::new(None),

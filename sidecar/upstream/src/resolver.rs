@@ -8,9 +8,9 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use tokio::task::JoinHandle;
 use weft_model::{ClusterHandle, Discovery, Snapshot, SnapshotWatch};
 
+use crate::task::Task;
 use names::Names;
 
 /// Who is asked for addresses.
@@ -27,16 +27,6 @@ pub enum NameServers {
 #[derive(Debug)]
 pub struct ResolverHandle(#[expect(dead_code, reason = "stops the task when dropped")] Task);
 
-/// A task that ends when its owner lets go of it.
-#[derive(Debug)]
-struct Task(JoinHandle<()>);
-
-impl Drop for Task {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
-
 /// Keeps the endpoints of all STRICT_DNS and LOGICAL_DNS clusters of the snapshot current. To be
 /// called on the background runtime. What was resolved last stays when a name server fails.
 #[must_use]
@@ -47,7 +37,7 @@ pub fn spawn_resolver(snapshot: SnapshotWatch) -> ResolverHandle {
 /// As [`spawn_resolver`], asking these name servers.
 #[must_use]
 pub fn spawn_resolver_with(snapshot: SnapshotWatch, servers: NameServers) -> ResolverHandle {
-    ResolverHandle(Task(tokio::spawn(follow(snapshot, Names::new(servers)))))
+    ResolverHandle(Task::spawn(follow(snapshot, Names::new(servers))))
 }
 
 async fn follow(mut snapshot: SnapshotWatch, names: Names) {
@@ -97,5 +87,5 @@ fn start(
     discovery: Discovery,
 ) -> Job {
     let refresh = refresh::Refresh::new(Arc::clone(cluster), settings, logical, Arc::clone(names));
-    Job { discovery, _task: Task(tokio::spawn(refresh.run())) }
+    Job { discovery, _task: Task::spawn(refresh.run()) }
 }

@@ -14,6 +14,7 @@ use crate::body::{Inner, UpstreamBody};
 use crate::cluster::{Picked, WorkerCluster};
 use crate::error::{SendError, UpstreamError, exchange_failed};
 use crate::exchange::Exchange;
+use crate::host::Host;
 use crate::pool::{Checkout, Lease, Reply, Sent, Waiting};
 use crate::{RequestBody, request};
 
@@ -96,7 +97,10 @@ impl WorkerCluster {
             };
             let mut lease = match lease {
                 Ok(lease) => lease,
-                Err(error) => return Err(SendError::unsent(error, request)),
+                Err(error) => {
+                    self.no_answer(&picked.member.host, &error);
+                    return Err(SendError::unsent(error, request));
+                }
             };
             shape(&lease, &mut request);
             let mut sent = pin!(lease.send(request));
@@ -121,12 +125,25 @@ impl WorkerCluster {
 
     fn answered(&self, response: Response<Inner>, attempt: Attempt) -> UpstreamResponse {
         let Attempt { lease, exchange, spare: _ } = attempt;
-        self.cx.stats().count_status(response.status().as_u16());
+        let status = response.status().as_u16();
+        self.cx.stats().count_status(status);
+        let host = exchange.host();
+        if status < 500 {
+            host.counters.rq_success.inc();
+        } else {
+            host.counters.rq_error.inc();
+        }
+        self.cx.report(host, |report| report.answered(status, response.headers()));
         let (facts, protocol) = lease.facts();
         let (local, remote, reused) = (facts.local, facts.remote, lease.reused);
         let switching = response.status() == StatusCode::SWITCHING_PROTOCOLS;
         let response = response.map(|body| UpstreamBody::new(body, switching, lease, exchange));
         UpstreamResponse { response, local, remote, protocol, reused }
+    }
+
+    fn no_answer(&self, host: &Host, error: &UpstreamError) {
+        host.counters.rq_error.inc();
+        self.cx.report(host, |report| report.failed(error));
     }
 
     /// The request, if it may be sent again over another connection.
@@ -155,6 +172,7 @@ impl WorkerCluster {
             (UpstreamError::Reset { .. }, _) => self.cx.stats().rq_rx_reset.inc(),
             _ => {}
         }
+        self.no_answer(exchange.host(), &error);
         Err(SendError { error, request: unsent })
     }
 }

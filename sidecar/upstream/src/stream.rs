@@ -10,7 +10,7 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use weft_codec::Transport;
-use weft_model::ClusterHandle;
+use weft_model::{ClusterHandle, HostCounters};
 use weft_tls::ClientStream;
 
 /// A connection to an endpoint; counted among the cluster's connections while it lives.
@@ -243,14 +243,27 @@ impl AsyncWrite for Socket {
 pub(crate) struct CountedConnection {
     cluster: Arc<ClusterHandle>,
     connections: Arc<AtomicU32>,
+    host: Arc<HostCounters>,
 }
 
 impl CountedConnection {
-    pub(crate) fn new(cluster: &Arc<ClusterHandle>, connections: &Arc<AtomicU32>) -> Self {
+    pub(crate) fn new(
+        cluster: &Arc<ClusterHandle>,
+        connections: &Arc<AtomicU32>,
+        host: &Arc<HostCounters>,
+    ) -> Self {
         connections.fetch_add(1, Ordering::Relaxed);
         cluster.stats().cx_total.inc();
         cluster.stats().cx_active.inc();
-        Self { cluster: Arc::clone(cluster), connections: Arc::clone(connections) }
+        host.cx_total.inc_shared();
+        host.cx_active.inc_shared();
+        let cluster = Arc::clone(cluster);
+        Self { cluster, connections: Arc::clone(connections), host: Arc::clone(host) }
+    }
+
+    /// The counters of the endpoint.
+    pub(crate) fn host(&self) -> Arc<HostCounters> {
+        Arc::clone(&self.host)
     }
 
     fn received(&self, bytes: usize) {
@@ -265,6 +278,7 @@ impl CountedConnection {
 impl Drop for CountedConnection {
     fn drop(&mut self) {
         self.connections.fetch_sub(1, Ordering::Relaxed);
+        self.host.cx_active.dec_shared();
         self.cluster.stats().cx_active.dec();
     }
 }

@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use foldhash::fast::RandomState;
@@ -16,11 +17,15 @@ use crate::WorkerCluster;
 /// The worker's coarse clock: ages of connections are counted in ticks.
 pub(crate) const TICK: Duration = Duration::from_secs(1);
 
+static NEXT_ID: AtomicU32 = AtomicU32::new(0);
+
 /// What all clusters of a worker share.
 #[derive(Debug)]
 pub(crate) struct WorkerCx {
     /// Number of workers: each gets its share of a limit.
     pub(crate) workers: u32,
+    /// A number that no other worker of the process has.
+    pub(crate) id: u32,
     now: Cell<u32>,
 }
 
@@ -44,8 +49,9 @@ impl Upstreams {
     #[must_use]
     pub fn new(snapshot: SnapshotWatch, workers: usize) -> Rc<Self> {
         let workers = u32::try_from(workers.max(1)).unwrap_or(u32::MAX);
+        let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
         let upstreams = Rc::new(Self {
-            worker: Rc::new(WorkerCx { workers, now: Cell::new(0) }),
+            worker: Rc::new(WorkerCx { workers, id, now: Cell::new(0) }),
             snapshot: RefCell::new(snapshot),
             clusters: RefCell::default(),
         });

@@ -2,6 +2,7 @@
 
 mod balancing;
 mod discovery;
+mod outlier;
 mod protocol;
 
 use std::net::IpAddr;
@@ -74,6 +75,13 @@ pub(crate) fn cluster(cx: &mut Cx<'_>, config: &PbCluster) -> Result<CompiledClu
             .as_ref()
             .map_or_else(|| Ok(CircuitBreakers::default()), breakers)
             .within("circuit_breakers")?,
+        outlier: config
+            .outlier_detection
+            .as_ref()
+            .map(outlier::outlier)
+            .transpose()
+            .within("outlier_detection")?
+            .map(Arc::new),
         bind: match &config.upstream_bind_config {
             None => Vec::new(),
             Some(bind) => bind_addresses(bind).within("upstream_bind_config")?,

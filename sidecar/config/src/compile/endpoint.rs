@@ -95,15 +95,7 @@ fn with_transport(endpoint: &Arc<Endpoint>, cluster: &Cluster) -> Arc<Endpoint> 
     if endpoint.transport == transport {
         return Arc::clone(endpoint);
     }
-    Arc::new(Endpoint {
-        address: endpoint.address.clone(),
-        hostname: endpoint.hostname.clone(),
-        locality: Arc::clone(&endpoint.locality),
-        socket_labels: endpoint.socket_labels.clone(),
-        hash_key: endpoint.hash_key.clone(),
-        transport,
-        ..**endpoint
-    })
+    Arc::new(Endpoint { transport, ..(**endpoint).clone() })
 }
 
 fn factor(config: &ClusterLoadAssignment) -> Result<u32, FieldError> {

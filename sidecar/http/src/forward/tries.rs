@@ -109,7 +109,12 @@ impl Tries<'_> {
         let response = match sent {
             Ok(Ok(response)) => response,
             Ok(Err(error)) => return Err(Failure::Upstream(error.error)),
-            Err(expired) => return Err(Failure::Expired(expired)),
+            Err(expired) => {
+                if matches!(expired, Expired::Response | Expired::Try) {
+                    self.target.cluster.timed_out(&picked);
+                }
+                return Err(Failure::Expired(expired));
+            }
         };
         stream.timer.limit_try(None);
         stream.timer.touch();

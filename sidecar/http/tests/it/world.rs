@@ -12,13 +12,12 @@ use tokio::sync::mpsc;
 use tokio::task::spawn_local;
 use weft_http::WorkerCx;
 use weft_model::{
-    CircuitBreakers, Cluster, ClusterChoice, ClusterHandle, ClusterSlot, Codec, Discovery,
-    Endpoint, EndpointAddress, EndpointSet, EscapedSlashes, FilterChain, FilterChainTable, Forward,
-    ForwardClientCert, HandOff, HeaderMutations, Health, HostRewrite, Http1Options, Http2Options,
-    HttpConnectionManager, ListenAddress, Listener, LoadBalancing, PathRewrite, Priority,
-    ProtocolChoice, Route, RouteAction, RouteSource, Routes, ServerHeader, Snapshot,
-    SnapshotPublisher, TcpProxy, Terminal, TrafficDirection, TransportChoice, TransportSocket,
-    Underscores, UpstreamSocket, VirtualHost, XffSettings,
+    Cluster, ClusterChoice, ClusterHandle, ClusterSlot, Codec, Endpoint, EndpointAddress,
+    EndpointSet, EscapedSlashes, FilterChain, FilterChainTable, Forward, ForwardClientCert,
+    HandOff, HeaderMutations, HostRewrite, Http1Options, Http2Options, HttpConnectionManager,
+    ListenAddress, Listener, PathRewrite, Priority, Route, RouteAction, RouteSource, Routes,
+    ServerHeader, Snapshot, SnapshotPublisher, TcpProxy, Terminal, TrafficDirection,
+    TransportSocket, Underscores, VirtualHost, XffSettings,
 };
 use weft_net::{Drain, DrainPlan, ListenerEvent, ListenerOptions, ListenerSet};
 use weft_route::{Conditions, HostRule, PathMatch, RouteRule, RouteTable, TableOptions};
@@ -233,45 +232,13 @@ async fn run(publisher: &SnapshotPublisher, drain: &Drain, worker: &Rc<WorkerCx>
 }
 
 pub(crate) fn endpoints(addresses: &[SocketAddr]) -> EndpointSet {
-    let endpoint = |address: &SocketAddr| {
-        Arc::new(Endpoint {
-            address: EndpointAddress::Socket(*address),
-            hostname: None,
-            weight: 1,
-            health: Health::Healthy,
-            locality: Arc::default(),
-            socket_labels: std::collections::BTreeMap::new(),
-            hash_key: None,
-            transport: TransportChoice::default(),
-        })
-    };
+    let endpoint = |address: &SocketAddr| Arc::new(Endpoint::at(EndpointAddress::Socket(*address)));
     let endpoints = addresses.iter().map(endpoint).collect();
     EndpointSet { priorities: vec![Priority { endpoints }], overprovisioning_factor: 140 }
 }
 
 pub(crate) fn cluster(name: &str) -> Cluster {
-    Cluster {
-        name: name.into(),
-        stat_name: name.into(),
-        discovery: Discovery::Static,
-        connect_timeout: Duration::from_secs(5),
-        load_balancing: LoadBalancing::RoundRobin,
-        panic_threshold: 50.0,
-        protocol: ProtocolChoice::Http1,
-        http1: Http1Options::default(),
-        http2: Http2Options::default(),
-        idle_timeout: Some(Duration::from_secs(3600)),
-        max_requests_per_connection: None,
-        max_connection_duration: None,
-        sockets: Vec::new(),
-        default_socket: UpstreamSocket::Raw,
-        breakers: CircuitBreakers::default(),
-        bind: Vec::new(),
-        tcp_keepalive: None,
-        buffer_limit: 1 << 20,
-        auto_sni: false,
-        istio_alpn: false,
-    }
+    Cluster::named(name)
 }
 
 pub(crate) fn forward(clusters: ClusterChoice) -> Forward {

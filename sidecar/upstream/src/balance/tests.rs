@@ -1,26 +1,17 @@
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use weft_model::{Endpoint, Locality, TransportChoice};
+use weft_model::{Endpoint, HealthFlags, HostState, TransportChoice};
 
 use super::*;
 use crate::host::Host;
 
 fn member(port: u16, weight: u32) -> Rc<Member> {
     let address = EndpointAddress::Socket(SocketAddr::from(([127, 0, 0, 1], port)));
-    let endpoint = Endpoint {
-        address: address.clone(),
-        hostname: None,
-        weight,
-        health: Health::Healthy,
-        locality: Arc::new(Locality::default()),
-        socket_labels: BTreeMap::new(),
-        hash_key: None,
-        transport: TransportChoice(None),
-    };
-    let host = Rc::new(Host::new(address, TransportChoice(None)));
-    Rc::new(Member { endpoint: Arc::new(endpoint), host })
+    let endpoint = Endpoint { weight, ..Endpoint::at(address.clone()) };
+    let state = Arc::new(HostState::new(address, HealthFlags::default()));
+    let host = Rc::new(Host::new(TransportChoice(None), state, 0));
+    Rc::new(Member { endpoint: Arc::new(endpoint), host, health: Health::Healthy })
 }
 
 fn balancer(weights: &[u32], policy: &LoadBalancing) -> Balancer {
@@ -62,7 +53,7 @@ fn weighted_round_robin_is_exact() {
 fn least_request_leaves_a_busy_host_alone() {
     let policy = LoadBalancing::LeastRequest { choices: 10, bias: 1.0 };
     let balancer = balancer(&[1, 1], &policy);
-    balancer.shares[0].group.members[0].host.active.set(5);
+    balancer.shares[0].group.members[0].host.counters.rq_active.inc();
     let picked = ports(&balancer, &PickContext::default(), 100);
     assert!(picked.iter().filter(|port| **port == 2).count() > 95, "{picked:?}");
 }
@@ -71,7 +62,10 @@ fn least_request_leaves_a_busy_host_alone() {
 fn weighted_least_request_divides_the_weight_by_what_is_active() {
     let policy = LoadBalancing::LeastRequest { choices: 2, bias: 1.0 };
     let balancer = balancer(&[1, 4], &policy);
-    balancer.shares[0].group.members[1].host.active.set(7);
+    let busy = &balancer.shares[0].group.members[1].host;
+    for _ in 0..7 {
+        busy.counters.rq_active.inc();
+    }
     let picked = ports(&balancer, &PickContext::default(), 300);
     let light = picked.iter().filter(|port| **port == 1).count();
     assert!((190..=210).contains(&light), "{light}");

@@ -32,7 +32,7 @@ pub(super) fn start(pool: &Rc<Pool>) {
     add(&pool.open);
     add(&pool.connecting);
     let level = pool.level();
-    let counted = CountedConnection::new(&pool.cluster.handle, &level.connections);
+    let counted = CountedConnection::new(&pool.cluster.handle, &level.connections, &pool.host);
     let open = Open { pool: Rc::downgrade(pool), connecting: true };
     tokio::task::spawn_local(run(Rc::clone(pool), open, counted));
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use weft_model::{
-    ClusterHandle, DnsHost, DnsSettings, Endpoint, EndpointAddress, EndpointSet, Health, Priority,
+    ClusterHandle, DnsHost, DnsSettings, Endpoint, EndpointAddress, EndpointSet, Priority,
 };
 
 use super::names::{Answer, Names};
@@ -106,11 +106,8 @@ impl Refresh {
         if same {
             return;
         }
-        let stats = self.cluster.stats();
-        let healthy = next.iter().filter(|endpoint| endpoint.health == Health::Healthy).count();
-        stats.membership_total.set(next.iter().count() as u64);
-        stats.membership_healthy.set(healthy as u64);
-        stats.membership_change.inc();
+        // Made now, so that this counts as a change.
+        self.cluster.stats();
         self.cluster.set_endpoints(Arc::new(next));
     }
 
@@ -157,15 +154,9 @@ fn hostname(host: &DnsHost) -> Option<Arc<str>> {
 }
 
 fn endpoint(host: &DnsHost, address: SocketAddr) -> Endpoint {
-    let like = &host.like;
     Endpoint {
         address: EndpointAddress::Socket(address),
         hostname: hostname(host),
-        weight: like.weight,
-        health: like.health,
-        locality: Arc::clone(&like.locality),
-        socket_labels: like.socket_labels.clone(),
-        hash_key: like.hash_key.clone(),
-        transport: like.transport,
+        ..(*host.like).clone()
     }
 }

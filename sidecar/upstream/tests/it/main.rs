@@ -6,6 +6,7 @@ mod hosts;
 mod http1;
 mod http2;
 mod limits;
+mod outlier;
 mod servers;
 mod streams;
 mod support;

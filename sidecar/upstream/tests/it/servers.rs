@@ -23,6 +23,8 @@ pub(crate) struct Server {
     pub(crate) address: SocketAddr,
     /// Connections accepted.
     pub(crate) accepted: Rc<Cell<usize>>,
+    /// The status of its answers.
+    pub(crate) status: Rc<Cell<StatusCode>>,
     /// Requests that have arrived.
     pub(crate) arrived: Rc<Cell<usize>>,
     /// Lets one request for `/wait` go on.
@@ -34,6 +36,7 @@ pub(crate) struct Server {
 #[derive(Clone)]
 struct Service {
     connection: usize,
+    status: Rc<Cell<StatusCode>>,
     arrived: Rc<Cell<usize>>,
     gate: Rc<Notify>,
 }
@@ -69,24 +72,33 @@ impl Server {
         let server = Self {
             address: listener.local_addr().expect("an address"),
             accepted: Rc::default(),
+            status: Rc::new(Cell::new(StatusCode::OK)),
             arrived: Rc::default(),
             gate: Rc::default(),
             goaway: Rc::default(),
         };
         let (accepted, goaway) = (Rc::clone(&server.accepted), Rc::clone(&server.goaway));
         let (arrived, gate) = (Rc::clone(&server.arrived), Rc::clone(&server.gate));
+        let status = Rc::clone(&server.status);
         let protocol = Rc::new(protocol);
         tokio::task::spawn_local(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let connection = accepted.replace(accepted.get() + 1);
                 let (arrived, gate) = (Rc::clone(&arrived), Rc::clone(&gate));
-                let service = Service { connection, arrived, gate };
+                let status = Rc::clone(&status);
+                let service = Service { connection, status, arrived, gate };
                 let (protocol, goaway) = (Rc::clone(&protocol), Rc::clone(&goaway));
                 tokio::task::spawn_local(async move { protocol(stream, service, goaway).await });
             }
         });
         server
     }
+}
+
+/// An address at which nobody listens.
+pub(crate) async fn nobody() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    listener.local_addr().expect("an address")
 }
 
 async fn serve_http1(io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, service: Service) {
@@ -121,6 +133,7 @@ impl Service {
         self.arrived.set(self.arrived.get() + 1);
         let path = request.uri().path().to_owned();
         let mut response = Response::new(Full::from(self.connection.to_string()));
+        *response.status_mut() = self.status.get();
         match path.as_str() {
             "/close" => {
                 let close = HeaderValue::from_static("close");

@@ -10,9 +10,7 @@ use http::Request;
 use http_body_util::BodyExt;
 use tokio::runtime::{Builder, LocalOptions};
 use weft_model::{
-    CircuitBreakers, Cluster, ClusterHandle, Discovery, Endpoint, EndpointAddress, EndpointSet,
-    Health, Http1Options, Http2Options, LoadBalancing, Locality, Priority, ProtocolChoice,
-    SnapshotPublisher, TransportChoice, UpstreamSocket,
+    Cluster, ClusterHandle, Endpoint, EndpointAddress, EndpointSet, Priority, SnapshotPublisher,
 };
 use weft_telemetry::Registry;
 use weft_upstream::{PickContext, RequestBody, UpstreamResponse, Upstreams, WorkerCluster};
@@ -33,28 +31,7 @@ pub(crate) fn cluster(
     endpoints: &[SocketAddr],
     change: impl FnOnce(&mut Cluster),
 ) -> Arc<ClusterHandle> {
-    let mut cluster = Cluster {
-        name: "test".into(),
-        stat_name: "test".into(),
-        discovery: Discovery::Static,
-        connect_timeout: Duration::from_secs(5),
-        load_balancing: LoadBalancing::RoundRobin,
-        panic_threshold: 50.0,
-        protocol: ProtocolChoice::Http1,
-        http1: Http1Options::default(),
-        http2: Http2Options::default(),
-        idle_timeout: Some(Duration::from_secs(3600)),
-        max_requests_per_connection: None,
-        max_connection_duration: None,
-        sockets: Vec::new(),
-        default_socket: UpstreamSocket::Raw,
-        breakers: CircuitBreakers::default(),
-        bind: Vec::new(),
-        tcp_keepalive: None,
-        buffer_limit: 1 << 20,
-        auto_sni: false,
-        istio_alpn: false,
-    };
+    let mut cluster = Cluster::named("test");
     change(&mut cluster);
     let endpoints = endpoint_set(endpoints);
     Arc::new(ClusterHandle::new(Arc::new(cluster), Arc::new(endpoints), Registry::new()))
@@ -62,18 +39,7 @@ pub(crate) fn cluster(
 
 /// Healthy endpoints of one priority.
 pub(crate) fn endpoint_set(addresses: &[SocketAddr]) -> EndpointSet {
-    let endpoint = |address: &SocketAddr| {
-        Arc::new(Endpoint {
-            address: EndpointAddress::Socket(*address),
-            hostname: None,
-            weight: 1,
-            health: Health::Healthy,
-            locality: Arc::new(Locality::default()),
-            socket_labels: std::collections::BTreeMap::new(),
-            hash_key: None,
-            transport: TransportChoice(None),
-        })
-    };
+    let endpoint = |address: &SocketAddr| Arc::new(Endpoint::at(EndpointAddress::Socket(*address)));
     let endpoints = addresses.iter().map(endpoint).collect();
     EndpointSet { priorities: vec![Priority { endpoints }], overprovisioning_factor: 140 }
 }
