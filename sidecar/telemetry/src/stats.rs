@@ -4,6 +4,7 @@
 //! line; a value is the sum over the arenas. A statistic is an index into all
 //! of them, freed when the last handle to it is dropped.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -40,29 +41,33 @@ pub const BUCKETS: [u64; 19] = [
     u64::MAX,
 ];
 
-struct Arena(Box<[OnceLock<Box<[AtomicU64]>>]>);
+/// The cells of one thread. Their sizes are part of the type, so that finding one is a few
+/// instructions.
+struct Arena([OnceLock<Box<[AtomicU64; CHUNK]>>; CHUNKS]);
 
 impl Arena {
-    fn new() -> Self {
-        Self((0..CHUNKS).map(|_| OnceLock::new()).collect())
+    const fn new() -> Self {
+        Self([const { OnceLock::new() }; CHUNKS])
     }
 
+    #[inline]
     fn cell(&self, index: u32) -> &AtomicU64 {
         let index = index as usize;
-        let chunk =
-            self.0[index / CHUNK].get_or_init(|| (0..CHUNK).map(|_| AtomicU64::new(0)).collect());
+        let chunk = self.0[index / CHUNK % CHUNKS]
+            .get_or_init(|| Box::new([const { AtomicU64::new(0) }; CHUNK]));
         &chunk[index % CHUNK]
     }
 
     fn peek(&self, index: u32) -> u64 {
         let index = index as usize;
-        self.0[index / CHUNK].get().map_or(0, |chunk| chunk[index % CHUNK].load(Ordering::Relaxed))
+        let chunk = self.0[index / CHUNK % CHUNKS].get();
+        chunk.map_or(0, |chunk| chunk[index % CHUNK].load(Ordering::Relaxed))
     }
 }
 
 /// All arenas, and the indices that are free for use again.
 struct Arenas {
-    all: RwLock<Vec<Arc<Arena>>>,
+    all: RwLock<Vec<&'static Arena>>,
     free: Mutex<FreeSlots>,
 }
 
@@ -78,11 +83,22 @@ static ARENAS: Arenas = Arenas {
 };
 
 thread_local! {
-    static ARENA: Arc<Arena> = {
-        let arena = Arc::new(Arena::new());
-        ARENAS.all.write().push(Arc::clone(&arena));
-        arena
-    };
+    /// Arenas outlive their threads: what was counted stays counted.
+    static ARENA: Cell<Option<&'static Arena>> = const { Cell::new(None) };
+}
+
+/// The arena of this thread.
+#[inline]
+fn arena() -> &'static Arena {
+    ARENA.get().unwrap_or_else(new_arena)
+}
+
+#[cold]
+fn new_arena() -> &'static Arena {
+    let arena: &'static Arena = Box::leak(Box::new(Arena::new()));
+    ARENAS.all.write().push(arena);
+    ARENA.set(Some(arena));
+    arena
 }
 
 /// A run of cells, returned when dropped.
@@ -104,12 +120,11 @@ impl Slots {
         Self { first, count }
     }
 
+    #[inline]
     fn add(&self, offset: u32, n: u64) {
-        ARENA.with(|arena| {
-            // The arena has one writer: no read-modify-write instruction is needed.
-            let cell = arena.cell(self.first + offset);
-            cell.store(cell.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);
-        });
+        // The arena has one writer: no read-modify-write instruction is needed.
+        let cell = arena().cell(self.first + offset);
+        cell.store(cell.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);
     }
 
     fn sum(&self, offset: u32) -> u64 {
@@ -141,11 +156,13 @@ impl Counter {
     }
 
     /// Adds one.
+    #[inline]
     pub fn inc(&self) {
         self.add(1);
     }
 
     /// Adds `n`.
+    #[inline]
     pub fn add(&self, n: u64) {
         self.0.add(0, n);
     }
@@ -167,11 +184,13 @@ impl Gauge {
     }
 
     /// Adds one.
+    #[inline]
     pub fn inc(&self) {
         self.0.add(0, 1);
     }
 
     /// Takes one away; may be called from another thread than the matching [`Self::inc`].
+    #[inline]
     pub fn dec(&self) {
         self.0.add(0, u64::MAX);
     }
