@@ -9,7 +9,7 @@ use http::header::HOST;
 use http::request::Parts as RequestHead;
 use http::{Extensions, HeaderName};
 use tokio::time::Instant;
-use weft_telemetry::{Annotations, LogRecord, ResponseFlag, ResponseFlags};
+use weft_telemetry::{Annotations, LogRecord, ResponseFlag, ResponseFlags, clock};
 
 use crate::ConnectionFacts;
 
@@ -80,12 +80,13 @@ impl StreamCx {
     /// A context for a stream that begins now.
     #[must_use]
     pub fn new(connection: Arc<ConnectionFacts>, protocol: Protocol) -> Self {
+        let started = clock::now();
         Self {
             remote: connection.remote,
             connection,
             protocol,
-            started: Instant::now(),
-            started_at: SystemTime::now(),
+            started,
+            started_at: clock::wall(started),
             route_name: None,
             cluster: None,
             upstream_host: None,

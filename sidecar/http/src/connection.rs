@@ -17,6 +17,7 @@ use weft_codec::CodecError;
 use weft_filter_api::ConnectionFacts;
 use weft_model::{HttpConnectionManager, RouteSource, Routes};
 use weft_net::{Deadline, Drain, DrainWatch, Established, Phase};
+use weft_telemetry::clock;
 
 use crate::worker::WorkerCx;
 use sniff::Speaks;
@@ -122,7 +123,7 @@ impl HttpConnection {
 
     /// A stream ends; returns the moment.
     pub(crate) fn end_stream(&self) -> Instant {
-        let now = Instant::now();
+        let now = clock::now();
         self.active.set(self.active.get().saturating_sub(1));
         self.idle_since.set(now);
         now
@@ -216,6 +217,7 @@ impl<C: Codec> Future for Drive<'_, C> {
     type Output = Result<(), CodecError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), CodecError>> {
+        let _turn = clock::Turn::begin();
         let mut this = self.project();
         loop {
             while let Poll::Ready(phase) = this.drain.poll_phase(cx) {

@@ -3,7 +3,6 @@
 use std::future::Future;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_TYPE, DATE, Entry, SERVER};
@@ -15,7 +14,7 @@ use weft_codec::http1::Refusal;
 use weft_filter_api::{LocalReply, Protocol};
 use weft_model::{HeaderMutations, Route, RouteAction, Routes, ServerHeader, VirtualHost};
 use weft_route::{Outcome, RequestView};
-use weft_telemetry::ResponseFlag;
+use weft_telemetry::{ResponseFlag, clock};
 use weft_upstream::UpstreamBody;
 
 use crate::body::ReplyBody;
@@ -347,7 +346,7 @@ fn finish_head(stream: &Stream, head: &mut ResponseHead, switching: bool) {
         inbound::append_via(&mut head.headers, via);
     }
     if let Entry::Vacant(date) = head.headers.entry(DATE) {
-        date.insert(date::value(SystemTime::now()));
+        date.insert(date::value(clock::now()));
     }
     // In HTTP/2 GOAWAY says it.
     if connection.is_ending() && stream.cx.protocol != Protocol::Http2 && !switching {

@@ -10,7 +10,7 @@ use http::{HeaderMap, Request, Version};
 use tokio::time::Instant;
 use weft_codec::Incoming;
 use weft_filter_api::{Protocol, StreamCx};
-use weft_telemetry::{LogRecord, ResponseFlag};
+use weft_telemetry::{LogRecord, ResponseFlag, clock};
 
 use crate::connection::HttpConnection;
 use crate::forward::Limits;
@@ -142,7 +142,7 @@ impl Stream {
     /// The upstream's response has begun.
     pub(crate) fn response_began(&mut self) {
         if self.logged.is_some() {
-            self.until_response = Some(self.cx.started.elapsed());
+            self.until_response = Some(clock::now().saturating_duration_since(self.cx.started));
         }
     }
 
@@ -163,7 +163,7 @@ impl Stream {
 
     fn limit_try(&mut self) {
         if let Some(limit) = self.limits.one_try {
-            self.timer.limit_try(Instant::now().checked_add(limit));
+            self.timer.limit_try(clock::now().checked_add(limit));
         }
     }
 
@@ -185,7 +185,7 @@ impl Stream {
                 self.timer.touch();
             }
             if progress.ended.get() {
-                self.request_is_over(Instant::now());
+                self.request_is_over(clock::now());
                 if !self.responded() {
                     self.limit_try();
                 }
@@ -198,7 +198,8 @@ impl Stream {
 
     /// Time from the end of the request until now.
     pub(crate) fn service_time(&self) -> Duration {
-        self.request_over.map_or(Duration::ZERO, |over| over.elapsed())
+        self.request_over
+            .map_or(Duration::ZERO, |over| clock::now().saturating_duration_since(over))
     }
 
     /// Whether the request has been received whole.

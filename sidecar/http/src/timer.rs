@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 use weft_net::{Deadline, Timers};
+use weft_telemetry::clock;
 
 /// Which limit was passed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,7 +88,7 @@ impl StreamTimer {
     /// Ready when a limit is passed. To be polled when nothing else can go on.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Expired> {
         if std::mem::take(&mut self.active) && self.idle.is_some() {
-            self.last_active = Instant::now();
+            self.last_active = clock::now();
         }
         let idle = self.idle.and_then(|idle| self.last_active.checked_add(idle));
         let limits = [self.response, self.one_try, idle, self.duration, self.request];

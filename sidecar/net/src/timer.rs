@@ -13,6 +13,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use tokio::time::{Instant, Sleep, sleep_until};
+use weft_telemetry::clock;
 
 /// How late a deadline may be.
 pub const TICK: Duration = Duration::from_millis(4);
@@ -101,7 +102,7 @@ impl Deadline {
             wheel.free(self.entry);
             self.entry = NIL;
         }
-        if Instant::now() >= at {
+        if clock::now() >= at {
             return Poll::Ready(());
         }
         self.entry = wheel.insert(at, cx.waker());
@@ -170,8 +171,10 @@ impl Wheel {
     }
 
     fn tick_after(&self, at: Instant) -> u64 {
-        let nanos = at.saturating_duration_since(self.start).as_nanos();
-        u64::try_from(nanos.div_ceil(TICK.as_nanos())).unwrap_or(u64::MAX)
+        const A_SECOND: u64 = 1_000_000_000 / TICK.as_nanos() as u64;
+        let since = at.saturating_duration_since(self.start);
+        let rest = since.subsec_nanos().div_ceil(TICK.subsec_nanos());
+        since.as_secs().saturating_mul(A_SECOND).saturating_add(u64::from(rest))
     }
 
     fn insert(&mut self, at: Instant, waker: &Waker) -> u32 {

@@ -6,6 +6,7 @@
 
 mod access_log;
 mod annotations;
+pub mod clock;
 mod codes;
 mod expose;
 mod flags;

@@ -3,6 +3,7 @@
 use std::rc::Rc;
 
 use tokio::time::Instant;
+use weft_telemetry::clock;
 
 use crate::UpstreamError;
 use crate::cluster::ClusterCx;
@@ -38,7 +39,7 @@ impl Exchange {
         host.counters.rq_total.inc();
         stats.rq_total.inc();
         stats.rq_active.inc();
-        let started = Instant::now();
+        let started = clock::now();
         Ok(Self { cluster: Rc::clone(cluster), host: Rc::clone(host), high, started })
     }
 
@@ -54,7 +55,7 @@ impl Drop for Exchange {
         sub(&self.cluster.limits.level(self.high).requests);
         self.host.counters.rq_active.dec();
         stats.rq_active.dec();
-        let elapsed = self.started.elapsed().as_millis();
+        let elapsed = clock::now().saturating_duration_since(self.started).as_millis();
         stats.rq_time.record(u64::try_from(elapsed).unwrap_or(u64::MAX));
     }
 }

@@ -11,6 +11,7 @@ use weft_codec::CodecError;
 use weft_codec::http1::{Refusal, ServerConnection, ServerOptions, Service, Spelling, Waits};
 use weft_model::HttpConnectionManager;
 use weft_net::{Deadline, DownstreamStream, DrainWatch, Phase};
+use weft_telemetry::clock;
 
 use super::sniff::Sniffed;
 use super::{HttpConnection, earliest};
@@ -86,7 +87,7 @@ impl<S: Service> Http1<'_, S> {
             (Some((known, at)), _) if known == waits => Some(at),
             (_, None) => self.ends_at,
             (_, Some(longest)) => {
-                let at = Instant::now().checked_add(longest)?;
+                let at = clock::now().checked_add(longest)?;
                 self.limited = Some((waits, at));
                 Some(at)
             }
@@ -114,6 +115,7 @@ impl<S: Service + Unpin> Future for Http1<'_, S> {
     type Output = Result<(), CodecError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), CodecError>> {
+        let _turn = clock::Turn::begin();
         let this = self.get_mut();
         loop {
             while let Poll::Ready(phase) = this.drain.poll_phase(cx) {
