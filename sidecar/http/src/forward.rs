@@ -33,7 +33,7 @@ pub(crate) use prepare::rewritten_path;
 pub(crate) use timeouts::Limits;
 
 /// Sends a request where its route says, and gives the upstream's answer or one of our own.
-pub(crate) async fn forward(plan: &Plan<'_>, action: &Forward, stream: &mut Stream) -> Answer {
+pub(crate) async fn forward(plan: &Plan<'_>, action: &Forward, stream: &mut Stream) -> Box<Answer> {
     let grpc = plan.kind.grpc;
     let Some(target) = choose::target(plan, action, &stream.head) else {
         return fetch_and_forward(plan, action, stream).await;
@@ -79,7 +79,7 @@ fn fetch_and_forward<'a>(
     plan: &'a Plan<'_>,
     action: &'a Forward,
     stream: &'a mut Stream,
-) -> Pin<Box<dyn Future<Output = Answer> + 'a>> {
+) -> Pin<Box<dyn Future<Output = Box<Answer>> + 'a>> {
     Box::pin(async move {
         let timers = &plan.connection.worker.timers;
         if let Some(filter) = &plan.connection.manager.on_demand
@@ -92,7 +92,7 @@ fn fetch_and_forward<'a>(
     })
 }
 
-fn no_cluster(plan: &Plan<'_>, action: &Forward, stream: &mut Stream) -> Answer {
+fn no_cluster(plan: &Plan<'_>, action: &Forward, stream: &mut Stream) -> Box<Answer> {
     stream.log_request();
     stream.connection.manager.stats.no_cluster.inc();
     stream.cx.flags.set(ResponseFlag::NoClusterFound);

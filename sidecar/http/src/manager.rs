@@ -25,7 +25,7 @@ use crate::mutate;
 use crate::stream::Stream;
 use crate::{date, demand, forward, names, redirect, reply, upgrade};
 
-/// What is sent to the client.
+/// What is sent to the client; large, and made where it stays until it is sent.
 pub(crate) struct Answer {
     pub(crate) head: ResponseHead,
     pub(crate) body: AnswerBody,
@@ -106,7 +106,8 @@ async fn answer(mut stream: Box<Stream>) -> Response<ReplyBody> {
         answer.head.headers.insert(names::X_REQUEST_ID, request_id);
     }
     stream.log_response(answer.head.status.as_u16(), &answer.head.headers);
-    let body = match answer.body {
+    let Answer { head, body } = *answer;
+    let body = match body {
         AnswerBody::Local(_) if is_head => ReplyBody::full(Bytes::new(), stream),
         AnswerBody::Local(bytes) => ReplyBody::full(bytes, stream),
         AnswerBody::Upstream(body) if switching => {
@@ -115,7 +116,7 @@ async fn answer(mut stream: Box<Stream>) -> Response<ReplyBody> {
         }
         AnswerBody::Upstream(body) => ReplyBody::upstream(body, stream),
     };
-    Response::from_parts(answer.head, body)
+    Response::from_parts(head, body)
 }
 
 /// Answers what is no request; the connection ends with the answer.
@@ -134,7 +135,7 @@ pub(crate) fn refuse(connection: &Rc<HttpConnection>, refusal: Refusal) -> Respo
 }
 
 /// Chooses the route, runs the filters, does what the route says, runs the filters backwards.
-async fn run(stream: &mut Stream, kind: Kind) -> Answer {
+async fn run(stream: &mut Stream, kind: Kind) -> Box<Answer> {
     let connection = Rc::clone(&stream.connection);
     let mut seen = connection.routes();
     let random = fastrand::u64(..);
@@ -240,7 +241,7 @@ fn not_found(stream: &mut Stream) -> LocalReply {
 }
 
 /// Does what the route says.
-async fn act(plan: &Plan<'_>, stream: &mut Stream) -> Answer {
+async fn act(plan: &Plan<'_>, stream: &mut Stream) -> Box<Answer> {
     match &plan.route.action {
         RouteAction::Forward(action) => forward::forward(plan, action, stream).await,
         RouteAction::Redirect(action) => {
@@ -255,7 +256,7 @@ async fn act(plan: &Plan<'_>, stream: &mut Stream) -> Answer {
 }
 
 /// A reply that the route asks for; the route's header changes apply to it.
-fn direct(plan: &Plan<'_>, stream: &mut Stream, reply: LocalReply) -> Answer {
+fn direct(plan: &Plan<'_>, stream: &mut Stream, reply: LocalReply) -> Box<Answer> {
     stream.log_request();
     let mut answer = local(stream, reply, plan.kind.grpc);
     plan.change_local(stream, &mut answer.head, Some(&stream.head), None);
@@ -263,10 +264,10 @@ fn direct(plan: &Plan<'_>, stream: &mut Stream, reply: LocalReply) -> Answer {
 }
 
 /// A reply made here.
-pub(crate) fn local(stream: &mut Stream, reply: LocalReply, grpc: bool) -> Answer {
+pub(crate) fn local(stream: &mut Stream, reply: LocalReply, grpc: bool) -> Box<Answer> {
     stream.cx.details = reply.details.clone();
     let (head, body) = reply::head_and_body(reply, grpc);
-    Answer { head, body: AnswerBody::Local(body) }
+    Box::new(Answer { head, body: AnswerBody::Local(body) })
 }
 
 impl Plan<'_> {

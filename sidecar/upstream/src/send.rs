@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 
+use http::response::Parts as ResponseParts;
 use http::{Method, Request, Response, StatusCode};
 use pin_project_lite::pin_project;
 use weft_codec::SendFailed;
@@ -21,8 +22,10 @@ use crate::{RequestBody, request};
 /// A response's head, its body, and the connection that it came over.
 #[derive(Debug)]
 pub struct UpstreamResponse {
-    /// The response. For `101`, [`UpstreamBody::upgrade`] gives the connection.
-    pub response: Response<UpstreamBody>,
+    /// The response's head.
+    pub head: ResponseParts,
+    /// Its body. For `101`, [`UpstreamBody::upgrade`] gives the connection.
+    pub body: UpstreamBody,
     /// Our address; none on a Unix domain socket.
     pub local: Option<SocketAddr>,
     /// The upstream's address; none on a Unix domain socket.
@@ -33,7 +36,8 @@ pub struct UpstreamResponse {
     pub reused: bool,
 }
 
-type Outcome = Result<UpstreamResponse, SendError>;
+/// A response is large, and stays where it was put until it has been sent on.
+type Outcome = Result<Box<UpstreamResponse>, SendError>;
 
 impl WorkerCluster {
     /// Sends a request on a pooled or a new connection; the future gives the response's head. The
@@ -123,7 +127,7 @@ impl WorkerCluster {
         }
     }
 
-    fn answered(&self, response: Response<Inner>, attempt: Attempt) -> UpstreamResponse {
+    fn answered(&self, response: Response<Inner>, attempt: Attempt) -> Box<UpstreamResponse> {
         let Attempt { lease, exchange, spare: _ } = attempt;
         let status = response.status().as_u16();
         self.cx.stats().count_status(status);
@@ -137,8 +141,10 @@ impl WorkerCluster {
         let (facts, protocol) = lease.facts();
         let (local, remote, reused) = (facts.local, facts.remote, lease.reused);
         let switching = response.status() == StatusCode::SWITCHING_PROTOCOLS;
-        let response = response.map(|body| UpstreamBody::new(body, switching, lease, exchange));
-        UpstreamResponse { response, local, remote, protocol, reused }
+        let place = Box::new_uninit();
+        let (head, body) = response.into_parts();
+        let body = UpstreamBody::new(body, switching, lease, exchange);
+        Box::write(place, UpstreamResponse { head, body, local, remote, protocol, reused })
     }
 
     fn no_answer(&self, host: &Host, error: &UpstreamError) {

@@ -59,7 +59,7 @@ async fn exchange(cluster: Rc<WorkerCluster>, head: RequestHead, body: Bytes) {
     let _ = tokio::time::timeout(PATIENCE, sent).await;
 }
 
-async fn drain(answer: UpstreamResponse) {
-    let mut body = std::pin::pin!(answer.response.into_body());
+async fn drain(answer: Box<UpstreamResponse>) {
+    let mut body = std::pin::pin!(answer.body);
     while let Some(Ok(_)) = std::future::poll_fn(|cx| body.as_mut().poll_frame(cx)).await {}
 }

@@ -37,7 +37,7 @@ impl Tries<'_> {
         &self,
         stream: &mut Stream,
         source: &RequestSource,
-    ) -> Result<Answer, Box<LocalReply>> {
+    ) -> Result<Box<Answer>, Box<LocalReply>> {
         let mut retries = Retries::new(self.action.retry.as_deref());
         let Affinity { hash, cookie } = if self.action.hash.is_empty() {
             Affinity::default()
@@ -49,10 +49,7 @@ impl Tries<'_> {
             stream.cx.attempts += 1;
             let result = self.once(stream, source, &mut retries, hash).await;
             let retry = match &result {
-                Ok(answer) => {
-                    let response = &answer.response;
-                    retries.covers_response(response.status(), response.headers())
-                }
+                Ok(answer) => retries.covers_response(answer.head.status, &answer.head.headers),
                 Err(failure) => retries.covers_failure(failure),
             };
             if retry && source.can_repeat() {
@@ -92,7 +89,7 @@ impl Tries<'_> {
         source: &RequestSource,
         retries: &mut Retries<'_>,
         hash: Option<u64>,
-    ) -> Result<UpstreamResponse, Failure> {
+    ) -> Result<Box<UpstreamResponse>, Failure> {
         let picked = self.pick(stream, retries, hash)?;
         stream.cx.upstream_host = picked.address();
         stream.cx.upstream_local = None;
@@ -151,17 +148,23 @@ impl Tries<'_> {
         self.target.cluster.pick(&context).map_err(Failure::Upstream)
     }
 
-    fn answer(&self, stream: &mut Stream, came: UpstreamResponse, retries: &Retries<'_>) -> Answer {
+    fn answer(
+        &self,
+        stream: &mut Stream,
+        came: Box<UpstreamResponse>,
+        retries: &Retries<'_>,
+    ) -> Box<Answer> {
         stream.response_began();
         if retries.is_retrying() {
             self.target.cluster.handle().stats().rq_retry_success.inc();
         }
-        let (mut head, body) = came.response.into_parts();
+        let place = Box::new_uninit();
+        let UpstreamResponse { mut head, body, .. } = *came;
         if !self.plan.kind.upgrade {
             let time = service_time::value(stream.service_time());
             head.headers.insert(names::ENVOY_SERVICE_TIME, time);
         }
-        Answer { head, body: AnswerBody::Upstream(body) }
+        Box::write(place, Answer { head, body: AnswerBody::Upstream(body) })
     }
 
     fn give_up(&self, stream: &mut Stream, failure: Failure) -> Box<LocalReply> {

@@ -187,7 +187,7 @@ fn bodies_go_both_ways() {
         let request = Request::post("/echo").header("host", "test");
         let request = request.body(RequestBody::Full(body.clone())).unwrap();
         let answer = cluster.send(&picked, request).await.unwrap();
-        let echoed = answer.response.into_body().collect().await.unwrap().to_bytes();
+        let echoed = answer.body.collect().await.unwrap().to_bytes();
         assert_eq!(echoed.len(), body.len());
         assert_eq!(fetch(&cluster, "/").await, (true, "0".to_owned()));
     });
@@ -204,8 +204,8 @@ fn an_upgraded_connection_is_a_stream_of_bytes() {
         request.headers_mut().insert("connection", "upgrade".parse().unwrap());
         request.headers_mut().insert("upgrade", "echo".parse().unwrap());
         let mut answer = cluster.send(&picked, request).await.unwrap();
-        assert_eq!(answer.response.status(), StatusCode::SWITCHING_PROTOCOLS);
-        let mut stream = answer.response.body_mut().upgrade().unwrap().await.unwrap();
+        assert_eq!(answer.head.status, StatusCode::SWITCHING_PROTOCOLS);
+        let mut stream = answer.body.upgrade().unwrap().await.unwrap();
         stream.write_all(b"!").await.unwrap();
         let mut byte = [0];
         stream.read_exact(&mut byte).await.unwrap();

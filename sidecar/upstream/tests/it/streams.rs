@@ -54,7 +54,7 @@ fn an_endpoint_can_be_a_unix_domain_socket() {
             assert!(peer.read(&mut [0; 1024]).await.unwrap() > 0);
             peer.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.unwrap();
         });
-        assert_eq!(answer.unwrap().response.status(), 204);
+        assert_eq!(answer.unwrap().head.status, 204);
     });
 }
 

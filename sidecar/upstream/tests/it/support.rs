@@ -65,8 +65,8 @@ pub(crate) async fn fetch(cluster: &WorkerCluster, path: &str) -> (bool, String)
 }
 
 /// Reads the whole body.
-pub(crate) async fn read(answer: UpstreamResponse) -> String {
-    let body = answer.response.into_body().collect().await.expect("the body").to_bytes();
+pub(crate) async fn read(answer: Box<UpstreamResponse>) -> String {
+    let body = answer.body.collect().await.expect("the body").to_bytes();
     String::from_utf8(body.to_vec()).expect("text")
 }
 

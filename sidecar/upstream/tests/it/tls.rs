@@ -133,7 +133,7 @@ fn istios_protocol_names_are_offered_where_configured() {
             let (_worker, cluster) = worker(&handle);
             let picked = cluster.pick(&PickContext::default()).unwrap();
             let answer = cluster.send(&picked, get("/")).await.unwrap();
-            assert_eq!(answer.response.status(), 200);
+            assert_eq!(answer.head.status, 200);
             let mut stream = cluster.connect_tcp(&picked).await.unwrap();
             assert_eq!(stream.alpn(), None, "a TCP connection does not claim to be HTTP");
             tokio::io::AsyncWriteExt::shutdown(&mut stream).await.unwrap();
