@@ -2,6 +2,7 @@
 //! it came from.
 
 mod client_cert;
+mod found;
 mod origin;
 mod path;
 mod request_id;
@@ -19,6 +20,7 @@ use weft_telemetry::ResponseFlag;
 use crate::names;
 use crate::stream::Stream;
 
+use found::Found;
 pub(crate) use origin::is_https;
 
 /// How many headers are usually added to a request.
@@ -36,6 +38,10 @@ pub(crate) struct Kind {
     pub(crate) upgrade: bool,
     /// It is gRPC.
     pub(crate) grpc: bool,
+    /// The client used https, as far as its headers are believed.
+    pub(crate) https: bool,
+    /// It has `x-envoy-*` headers, which may steer the proxy.
+    pub(crate) steers: bool,
 }
 
 /// Checks and changes a request's head.
@@ -46,9 +52,12 @@ pub(crate) fn accept(stream: &mut Stream) -> Result<Kind, Box<LocalReply>> {
     let connection = &*stream.connection;
     let manager = &*connection.manager;
     let head = &mut stream.head;
-    let kind = Kind { upgrade: is_upgrade(head), grpc: is_grpc(&head.headers) };
-    let checked = check(manager, head);
-    let checked = checked.and_then(|()| remove_nominated(&mut head.headers, kind.upgrade));
+    let found = Found::among(&head.headers);
+    let upgrade = found.has(Found::UPGRADE) && is_upgrade(head);
+    let mut checked = check(manager, head, found);
+    if checked.is_ok() && found.has(Found::CONNECTION) {
+        checked = remove_nominated(&mut head.headers, upgrade);
+    }
     if let Err(refusal) = checked {
         if !UNFLAGGED.contains(&&*refusal.details) {
             stream.cx.flags.set(ResponseFlag::DownstreamProtocolError);
@@ -57,27 +66,31 @@ pub(crate) fn accept(stream: &mut Stream) -> Result<Kind, Box<LocalReply>> {
     }
     // Room for what is added below and on the way upstream, made once.
     head.headers.reserve(ADDED_HEADERS);
-    strip_hop_by_hop(&mut head.headers, kind.upgrade);
+    if found.has(Found::HOP_BY_HOP) {
+        strip_hop_by_hop(&mut head.headers, found, upgrade);
+    }
     if head.version == Version::HTTP_2 {
         join_cookies(&mut head.headers);
     }
-    if !manager.proxy_100_continue {
+    if found.has(Found::EXPECT) && !manager.proxy_100_continue {
         strip_expectation(&mut head.headers);
     }
     if manager.strip_host_port {
         strip_port(head);
     }
-    origin::trace(connection, &mut stream.cx, &mut head.headers);
+    let https = origin::trace(connection, &mut stream.cx, &mut head.headers, found);
     path::normalise(manager, head)?;
-    client_cert::forward(connection, &mut head.headers);
+    client_cert::forward(connection, &mut head.headers, found);
     if manager.generate_request_id {
         let edge = manager.xff.use_remote_address;
-        request_id::ensure(&mut head.headers, edge && !manager.preserve_external_request_id);
+        let replace = edge && !manager.preserve_external_request_id;
+        request_id::ensure(&mut head.headers, replace || !found.has(Found::REQUEST_ID));
     }
     if let Some(via) = &manager.via {
         append_via(&mut head.headers, via);
     }
-    Ok(kind)
+    let grpc = found.has(Found::CONTENT_TYPE) && is_grpc(&head.headers);
+    Ok(Kind { upgrade, grpc, https, steers: found.has(Found::ENVOY) })
 }
 
 /// The proxy has met the expectation: it takes the body whether or not the upstream wants it.
@@ -177,7 +190,11 @@ pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
     })
 }
 
-fn check(manager: &HttpConnectionManager, head: &mut RequestHead) -> Result<(), Box<LocalReply>> {
+fn check(
+    manager: &HttpConnectionManager,
+    head: &mut RequestHead,
+    found: Found,
+) -> Result<(), Box<LocalReply>> {
     if head.version == Version::HTTP_10 {
         if !manager.http1.accept_http_10 {
             return Err(refuse(StatusCode::UPGRADE_REQUIRED, "low_version"));
@@ -189,7 +206,10 @@ fn check(manager: &HttpConnectionManager, head: &mut RequestHead) -> Result<(), 
             head.headers.insert(HOST, host);
         }
     }
-    if head.version < Version::HTTP_2 && !is_only_chunked(&head.headers) {
+    if found.has(Found::TRANSFER_ENCODING)
+        && head.version < Version::HTTP_2
+        && !is_only_chunked(&head.headers)
+    {
         return Err(refuse(StatusCode::NOT_IMPLEMENTED, "http1.invalid_transfer_encoding"));
     }
     check_host(head)?;
@@ -277,61 +297,30 @@ fn bad_host() -> Box<LocalReply> {
     Box::new(LocalReply::text(StatusCode::BAD_REQUEST, "Bad Request", "http.invalid_authority"))
 }
 
-/// Removes what concerns only the client's connection (RFC 9110, 7.6.1).
-fn strip_hop_by_hop(headers: &mut HeaderMap, keep_upgrade: bool) {
-    let mut found = HopByHop::default();
-    for name in headers.keys() {
-        found.see(name.as_str());
-    }
-    if found.any {
-        found.strip(headers, keep_upgrade);
-    }
-}
-
-/// Which hop-by-hop headers are there: one look at each name instead of one search for each kind.
-#[derive(Default)]
-struct HopByHop {
-    any: bool,
-    connection: bool,
-}
-
-impl HopByHop {
-    fn see(&mut self, name: &str) {
-        match name {
-            "connection" => {
-                self.any = true;
-                self.connection = true;
-            }
-            "upgrade" | "keep-alive" | "proxy-connection" | "transfer-encoding" | "te"
-            | "http2-settings" => self.any = true,
-            _ => {}
-        }
-    }
-
-    fn strip(&self, headers: &mut HeaderMap, keep_upgrade: bool) {
-        if self.connection && !keep_upgrade {
+/// Removes what concerns only one connection (RFC 9110, 7.6.1).
+fn strip_hop_by_hop(headers: &mut HeaderMap, found: Found, keep_upgrade: bool) {
+    if !keep_upgrade {
+        if found.has(Found::CONNECTION) {
             headers.remove(CONNECTION);
         }
-        if !keep_upgrade {
-            headers.remove(UPGRADE);
-        }
-        headers.remove(names::KEEP_ALIVE);
-        headers.remove(names::PROXY_CONNECTION);
-        headers.remove(names::HTTP2_SETTINGS);
-        if headers.remove(TRANSFER_ENCODING).is_some() {
-            // It overrides a length, which must not be passed on (RFC 9112, 6.3).
-            headers.remove(CONTENT_LENGTH);
-        }
-        if headers.get(TE).is_some_and(|value| value != "trailers") {
-            let trailers = headers.get(TE).and_then(|value| value.to_str().ok());
-            let trailers = trailers.is_some_and(|value| {
-                value.split(',').any(|token| token.trim().eq_ignore_ascii_case("trailers"))
-            });
-            if trailers {
-                headers.insert(TE, HeaderValue::from_static("trailers"));
-            } else {
-                headers.remove(TE);
-            }
+        headers.remove(UPGRADE);
+    }
+    headers.remove(names::KEEP_ALIVE);
+    headers.remove(names::PROXY_CONNECTION);
+    headers.remove(names::HTTP2_SETTINGS);
+    if headers.remove(TRANSFER_ENCODING).is_some() {
+        // It overrides a length, which must not be passed on (RFC 9112, 6.3).
+        headers.remove(CONTENT_LENGTH);
+    }
+    if headers.get(TE).is_some_and(|value| value != "trailers") {
+        let trailers = headers.get(TE).and_then(|value| value.to_str().ok());
+        let trailers = trailers.is_some_and(|value| {
+            value.split(',').any(|token| token.trim().eq_ignore_ascii_case("trailers"))
+        });
+        if trailers {
+            headers.insert(TE, HeaderValue::from_static("trailers"));
+        } else {
+            headers.remove(TE);
         }
     }
 }
@@ -381,7 +370,10 @@ fn strip_port(head: &mut RequestHead) {
 
 /// Removes what concerns only the upstream's connection from a response.
 pub(crate) fn strip_response(headers: &mut HeaderMap, keep_upgrade: bool) {
-    strip_hop_by_hop(headers, keep_upgrade);
+    let found = Found::among(headers);
+    if found.has(Found::HOP_BY_HOP) {
+        strip_hop_by_hop(headers, found, keep_upgrade);
+    }
 }
 
 #[cfg(test)]

@@ -157,6 +157,7 @@ async fn run(stream: &mut Stream, kind: Kind) -> Box<Answer> {
     if !entries.is_empty() && refusal.is_none() {
         refusal = filters::down(entries, stream, choice.route(), &mut reached).await;
         if refusal.is_none() && std::mem::take(&mut stream.cx.route_changed) {
+            let kind = Kind { https: inbound::is_https(&stream.head.headers), ..kind };
             choice = choose(&connection, seen.as_deref(), &stream.head, kind, random);
             stream.cx.route_name = choice.name();
         }
@@ -184,7 +185,7 @@ fn choose<'a>(
     random: u64,
 ) -> Choice<'a> {
     let Some(routes) = routes else { return Choice::Nothing };
-    let https = inbound::is_https(&head.headers);
+    let https = kind.https;
     let view = RequestView {
         method: &head.method,
         scheme: if https { "https" } else { "http" },

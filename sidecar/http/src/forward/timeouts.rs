@@ -43,11 +43,14 @@ pub(super) fn limits(plan: &Plan<'_>, action: &Forward, stream: &mut Stream) -> 
     {
         limits.response = grpc_limit(headers, max);
     }
-    if let Some(header) = take_millis(headers, &names::ENVOY_TIMEOUT) {
-        limits.response = Some(header);
-    }
-    if let Some(header) = take_millis(headers, &names::ENVOY_PER_TRY_TIMEOUT) {
-        limits.one_try = Some(header);
+    // Filters may have added some.
+    if plan.kind.steers || !plan.connection.manager.filters.is_empty() {
+        if let Some(header) = take_millis(headers, &names::ENVOY_TIMEOUT) {
+            limits.response = Some(header);
+        }
+        if let Some(header) = take_millis(headers, &names::ENVOY_PER_TRY_TIMEOUT) {
+            limits.one_try = Some(header);
+        }
     }
     limits.response = limits.response.filter(|limit| !limit.is_zero());
     limits.one_try = limits.one_try.filter(|limit| !limit.is_zero());

@@ -8,6 +8,7 @@ use http::{HeaderMap, HeaderValue};
 use weft_filter_api::{PeerFacts, TlsFacts};
 use weft_model::{ForwardClientCert, ForwardClientCertMode};
 
+use super::found::Found;
 use crate::connection::HttpConnection;
 use crate::names;
 
@@ -15,20 +16,19 @@ use crate::names;
 const PEM_LINE: usize = 64;
 
 /// Removes, forwards, appends or sets the header.
-pub(super) fn forward(connection: &HttpConnection, headers: &mut HeaderMap) {
+pub(super) fn forward(connection: &HttpConnection, headers: &mut HeaderMap, found: Found) {
     let settings = connection.manager.client_cert;
     let tls = connection.facts.tls.as_deref();
     let peer = tls.and_then(|tls| tls.peer.as_ref());
     let ours = || element(&settings, tls?, peer?);
     match settings.mode {
         ForwardClientCertMode::AlwaysForwardOnly => {}
-        ForwardClientCertMode::Sanitize => {
-            headers.remove(names::X_FORWARDED_CLIENT_CERT);
+        mode if mode == ForwardClientCertMode::Sanitize || peer.is_none() => {
+            if found.has(Found::CLIENT_CERT) {
+                headers.remove(names::X_FORWARDED_CLIENT_CERT);
+            }
         }
-        _ if peer.is_none() => {
-            headers.remove(names::X_FORWARDED_CLIENT_CERT);
-        }
-        ForwardClientCertMode::ForwardOnly => {}
+        ForwardClientCertMode::Sanitize | ForwardClientCertMode::ForwardOnly => {}
         ForwardClientCertMode::SanitizeSet => set(headers, ours()),
         ForwardClientCertMode::AppendForward => append(headers, ours()),
     }

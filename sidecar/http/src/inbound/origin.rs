@@ -6,30 +6,42 @@ use http::{HeaderMap, HeaderValue};
 use weft_filter_api::StreamCx;
 use weft_model::XffSettings;
 
+use super::found::Found;
 use crate::connection::HttpConnection;
 use crate::names;
 
 const HTTP: HeaderValue = HeaderValue::from_static("http");
 const HTTPS: HeaderValue = HeaderValue::from_static("https");
 
-/// Finds the client's address and brings the forwarding headers up to date.
-pub(super) fn trace(connection: &HttpConnection, stream: &mut StreamCx, headers: &mut HeaderMap) {
+/// Finds the client's address and brings the forwarding headers up to date; returns whether the
+/// client used https, as far as that is believed.
+pub(super) fn trace(
+    connection: &HttpConnection,
+    stream: &mut StreamCx,
+    headers: &mut HeaderMap,
+    found: Found,
+) -> bool {
     let settings = &connection.manager.xff;
     let known_alone = only_one(headers, settings);
-    let proto = if connection.is_secure() { HTTPS } else { HTTP };
+    let secure = connection.is_secure();
+    let proto = if secure { HTTPS } else { HTTP };
+    let has_proto =
+        found.has(Found::FORWARDED_PROTO) && headers.contains_key(names::X_FORWARDED_PROTO);
+    let forwarded = found.has(Found::FORWARDED_FOR);
     if !settings.use_remote_address {
-        if let Some(ip) = nth_from_right(headers, settings.trusted_hops) {
+        if forwarded && let Some(ip) = nth_from_right(headers, settings.trusted_hops) {
             stream.remote = SocketAddr::new(ip, 0);
         }
-        if !headers.contains_key(names::X_FORWARDED_PROTO) {
+        if !has_proto {
             headers.insert(names::X_FORWARDED_PROTO, proto);
         }
         let internal = known_alone && is_internal(settings, stream.remote.ip());
-        mark(headers, internal, false);
-        return;
+        mark(headers, found, internal, false);
+        return if has_proto { is_https(headers) } else { secure };
     }
     let direct = connection.facts.remote;
-    if let Some(hops) = settings.trusted_hops.checked_sub(1)
+    if forwarded
+        && let Some(hops) = settings.trusted_hops.checked_sub(1)
         && let Some(ip) = nth_from_right(headers, hops)
     {
         stream.remote = SocketAddr::new(ip, 0);
@@ -38,7 +50,8 @@ pub(super) fn trace(connection: &HttpConnection, stream: &mut StreamCx, headers:
         append(headers, direct.ip());
     }
     let untrusted = settings.trusted_hops == 0;
-    if untrusted || !headers.contains_key(names::X_FORWARDED_PROTO) {
+    let ours = untrusted || !has_proto;
+    if ours {
         headers.insert(names::X_FORWARDED_PROTO, proto);
     }
     let wants_port = connection.manager.append_x_forwarded_port;
@@ -47,10 +60,11 @@ pub(super) fn trace(connection: &HttpConnection, stream: &mut StreamCx, headers:
         headers.insert(names::X_FORWARDED_PORT, port);
     }
     let internal = known_alone && is_internal(settings, stream.remote.ip());
-    mark(headers, internal, true);
+    mark(headers, found, internal, true);
     if !internal && let Some(address) = text(stream.remote.ip()) {
         headers.insert(names::ENVOY_EXTERNAL_ADDRESS, address);
     }
+    if ours { secure } else { is_https(headers) }
 }
 
 /// Whether the client's address is the only one that is known: nobody else passed the request on.
@@ -78,12 +92,12 @@ pub(crate) fn is_https(headers: &HeaderMap) -> bool {
 
 /// Says that a request is internal, or takes away what only internal ones may say; at the edge,
 /// where clients connect, more than elsewhere.
-fn mark(headers: &mut HeaderMap, internal: bool, edge: bool) {
+fn mark(headers: &mut HeaderMap, found: Found, internal: bool, edge: bool) {
     if internal {
         headers.insert(names::ENVOY_INTERNAL, HeaderValue::from_static("true"));
         return;
     }
-    if headers.keys().any(|name| name.as_str().starts_with("x-envoy-")) {
+    if found.has(Found::ENVOY) {
         names::INTERNAL.iter().for_each(|name| drop(headers.remove(name)));
         if edge {
             names::EDGE.iter().for_each(|name| drop(headers.remove(name)));
