@@ -28,7 +28,7 @@ use weft_xds_client::{Rejection, Resource, ResourceType, ResourceUpdate, Subscri
 use crate::bootstrap::{BootstrapConfig, BootstrapError};
 use crate::compile::{Cx, Names, Needs, SecretSources};
 
-use clusters::LoadedCluster;
+use clusters::{Checking, LoadedCluster};
 use demand::Demands;
 use endpoints::Assignment;
 use entry::{Entry, Origin};
@@ -61,6 +61,8 @@ pub struct Engine {
     secrets: Secrets,
     demands: Demands,
     warming_clusters: BTreeSet<Arc<str>>,
+    /// New clusters whose hosts are checked for the first time.
+    checking: HashMap<Arc<str>, Checking>,
     warming_listeners: BTreeSet<Arc<str>>,
     accepted: Accepted,
     versions: HashMap<ResourceType, String>,
@@ -121,6 +123,7 @@ impl Engine {
             secrets: Secrets::default(),
             demands: Demands::new(bootstrap.on_demand_idle, now),
             warming_clusters: BTreeSet::new(),
+            checking: HashMap::new(),
             warming_listeners: BTreeSet::new(),
             accepted: Accepted { settled: !bootstrap.discover_clusters, ..Accepted::default() },
             versions: HashMap::new(),
@@ -339,6 +342,7 @@ impl Engine {
             hand_off: HandOff::new(listeners.values()),
             listeners,
             clusters: self.handles.clone(),
+            warming: self.checking.values().map(|checking| Arc::clone(&checking.handle)).collect(),
         });
     }
 }

@@ -11,7 +11,7 @@ use weft_telemetry::{ClusterStats, Registry};
 use weft_tls::ClientTls;
 
 use crate::{
-    EndpointAddress, EndpointSet, Health, HealthFlags, HostState, Hosts, Http1Options,
+    EndpointAddress, EndpointSet, Health, HealthCheck, HealthFlags, HostState, Hosts, Http1Options,
     Http2Options, NamedSlot, OutlierDetection, Slot, TcpKeepalive, TransportChoice,
 };
 
@@ -38,7 +38,7 @@ impl ClusterHandle {
     /// A handle with this configuration and endpoints; its statistics are made at first use.
     #[must_use]
     pub fn new(cluster: Arc<Cluster>, endpoints: Arc<EndpointSet>, registry: Registry) -> Self {
-        Self {
+        let handle = Self {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             name: Arc::clone(&cluster.name),
             config: ArcSwap::new(cluster),
@@ -47,6 +47,15 @@ impl ClusterHandle {
             stats: OnceLock::new(),
             hosts: OnceLock::new(),
             health: AtomicU32::new(0),
+        };
+        handle.note_unchecked();
+        handle
+    }
+
+    /// Notes the hosts that are to be checked and are new.
+    fn note_unchecked(&self) {
+        if self.config().health_check.is_some() {
+            let _ = self.host_states(&self.endpoints());
         }
     }
 
@@ -70,6 +79,10 @@ impl ClusterHandle {
 
     /// Replaces the configuration.
     pub fn set_config(&self, cluster: Arc<Cluster>) {
+        if cluster.health_check.is_some() && self.config().health_check.is_none() {
+            // Hosts that serve already go on serving until a check says otherwise.
+            let _ = self.host_states(&self.endpoints());
+        }
         self.config.store(cluster);
     }
 
@@ -79,18 +92,42 @@ impl ClusterHandle {
         self.endpoints.load()
     }
 
-    /// Replaces the endpoints.
-    pub fn set_endpoints(&self, endpoints: Arc<EndpointSet>) {
-        if let Some(hosts) = self.hosts.get() {
-            hosts.keep(&endpoints);
+    /// Replaces the endpoints; of those that are gone the ones stay whose health check succeeds,
+    /// unless [`Cluster::forget_removed`].
+    pub fn set_endpoints(&self, mut endpoints: Arc<EndpointSet>) {
+        let Some(hosts) = self.hosts.get() else { return self.replace_endpoints(endpoints) };
+        let _updating = hosts.updating.lock();
+        let config = self.config();
+        let by_name = !matches!(config.discovery, Discovery::Static);
+        if config.health_check.is_some() && !config.forget_removed && by_name {
+            let set = Arc::make_mut(&mut endpoints);
+            hosts.keep_healthy(&self.endpoints.load(), set);
         }
+        hosts.keep(&endpoints);
+        self.replace_endpoints(endpoints);
+        hosts.replaced.notify_one();
+    }
+
+    /// Takes away a host that was only kept as long as its health check succeeded.
+    pub fn remove_failed(&self, address: &EndpointAddress) {
+        let hosts = self.hosts();
+        let _updating = hosts.updating.lock();
+        let mut endpoints = Arc::clone(&self.endpoints());
+        let set = Arc::make_mut(&mut endpoints);
+        for priority in &mut set.priorities {
+            priority.endpoints.retain(|endpoint| endpoint.address != *address);
+        }
+        hosts.keep(&endpoints);
+        self.replace_endpoints(endpoints);
+        hosts.replaced.notify_one();
+    }
+
+    fn replace_endpoints(&self, endpoints: Arc<EndpointSet>) {
         self.endpoints.store(endpoints);
+        self.note_unchecked();
         if let Some(stats) = self.stats.get() {
             stats.membership_change.inc();
             self.count_members(stats);
-        }
-        if let Some(hosts) = self.hosts.get() {
-            hosts.replaced.notify_one();
         }
     }
 
@@ -103,7 +140,11 @@ impl ClusterHandle {
     /// The memory of each endpoint of a set, in the set's order; made where there is none.
     #[must_use]
     pub fn host_states(&self, endpoints: &EndpointSet) -> Vec<Arc<HostState>> {
-        self.hosts().of(endpoints.iter(), |_| HealthFlags::default())
+        let checked = self.config().health_check.is_some();
+        self.hosts().of(endpoints.iter(), |endpoint| {
+            let disabled = endpoint.check.as_ref().is_some_and(|check| check.disabled);
+            if checked && !disabled { HealthFlags::UNCHECKED } else { HealthFlags::default() }
+        })
     }
 
     /// The flags of a host; none are set where nothing is remembered of it.
@@ -117,6 +158,13 @@ impl ClusterHandle {
     #[must_use]
     pub fn health_revision(&self) -> u32 {
         self.health.load(Ordering::Acquire)
+    }
+
+    /// Whether the health check of every host has ended once.
+    #[must_use]
+    pub fn is_checked(&self) -> bool {
+        let states = self.host_states(&self.endpoints());
+        states.iter().all(|state| !state.flags().any(HealthFlags::PENDING_ACTIVE))
     }
 
     /// Tells the workers that flags of a host have changed.
@@ -200,6 +248,16 @@ pub struct Cluster {
     pub breakers: CircuitBreakers,
     /// `outlier_detection`
     pub outlier: Option<Arc<OutlierDetection>>,
+    /// `health_checks`, one at most.
+    pub health_check: Option<Arc<HealthCheck>>,
+    /// `ignore_health_on_host_removal`: a host that the control plane removes goes at once, also
+    /// while its health check succeeds.
+    pub forget_removed: bool,
+    /// `close_connections_on_host_health_failure`
+    pub close_on_failure: bool,
+    /// `common_lb_config.ignore_new_hosts_until_first_hc`: those that no check has ended for do
+    /// not count for panic and priorities.
+    pub ignore_unchecked: bool,
     /// `upstream_bind_config.source_address`, one for each address family at most.
     pub bind: Vec<IpAddr>,
     /// `upstream_connection_options.tcp_keepalive`
@@ -235,6 +293,10 @@ impl Cluster {
             default_socket: UpstreamSocket::Raw,
             breakers: CircuitBreakers::default(),
             outlier: None,
+            health_check: None,
+            forget_removed: false,
+            close_on_failure: false,
+            ignore_unchecked: false,
             bind: Vec::new(),
             tcp_keepalive: None,
             buffer_limit: 1 << 20,

@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::EndpointCheck;
+
 /// Where an endpoint is reached.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum EndpointAddress {
@@ -61,6 +63,8 @@ pub struct Endpoint {
     pub socket_labels: BTreeMap<String, String>,
     /// `filter_metadata["envoy.lb"]["hash_key"]`, for consistent hashing.
     pub hash_key: Option<String>,
+    /// `health_check_config`
+    pub check: Option<Box<EndpointCheck>>,
     /// The transport socket, chosen by [`Self::socket_labels`] when compiled.
     pub transport: TransportChoice,
 }
@@ -77,6 +81,7 @@ impl Endpoint {
             locality: Arc::default(),
             socket_labels: BTreeMap::new(),
             hash_key: None,
+            check: None,
             transport: TransportChoice::default(),
         }
     }

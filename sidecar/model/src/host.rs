@@ -8,7 +8,7 @@
 //! worker has its own: a counter has one writer, so that counting is a load and a store, and a sum
 //! is taken by who asks for it. Only failures touch what workers share.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -38,6 +38,9 @@ impl HealthFlags {
     pub const PENDING_REMOVAL: u32 = 1 << 5;
     /// It said with `x-envoy-immediate-health-check-fail` that it is going away.
     pub const EXCLUDED: u32 = 1 << 6;
+
+    /// A host before its first check has ended.
+    pub const UNCHECKED: Self = Self(Self::FAILED_ACTIVE | Self::PENDING_ACTIVE);
 
     /// Whether any of these flags is set.
     #[must_use]
@@ -290,6 +293,8 @@ const UNKNOWN: f64 = -1.0;
 #[derive(Debug, Default)]
 pub struct Hosts {
     table: Mutex<HashMap<EndpointAddress, Arc<HostState>>>,
+    /// Held while the set of endpoints is replaced.
+    pub(crate) updating: Mutex<()>,
     /// Told when a host has set one of its alarms.
     pub alarm: Notify,
     /// Told when the set of endpoints is another one; one permit is kept for who does not listen.
@@ -316,6 +321,32 @@ impl Hosts {
     #[must_use]
     pub fn find(&self, address: &EndpointAddress) -> Option<Arc<HostState>> {
         self.table.lock().get(address).cloned()
+    }
+
+    /// Adds to `next` the healthy endpoints of `before` that are missing there.
+    pub(crate) fn keep_healthy(&self, before: &EndpointSet, next: &mut EndpointSet) {
+        let table = self.table.lock();
+        let wanted: HashSet<_> = next.iter().map(|endpoint| endpoint.address.clone()).collect();
+        for address in &wanted {
+            if let Some(state) = table.get(address) {
+                state.change_flags(0, HealthFlags::PENDING_REMOVAL);
+            }
+        }
+        for (level, priority) in before.priorities.iter().enumerate() {
+            for endpoint in &priority.endpoints {
+                let Some(state) = table.get(&endpoint.address) else { continue };
+                let health = state.flags().apply(endpoint.health);
+                let checked = endpoint.check.as_ref().is_none_or(|check| !check.disabled);
+                if wanted.contains(&endpoint.address) || health == Health::Unhealthy || !checked {
+                    continue;
+                }
+                state.change_flags(HealthFlags::PENDING_REMOVAL, 0);
+                if next.priorities.len() <= level {
+                    next.priorities.resize_with(level + 1, Default::default);
+                }
+                next.priorities[level].endpoints.push(Arc::clone(endpoint));
+            }
+        }
     }
 
     /// Forgets hosts that are not among these endpoints.

@@ -8,6 +8,7 @@
 
 mod action;
 mod chain;
+mod check;
 mod cluster;
 mod demand;
 mod endpoint;
@@ -29,6 +30,9 @@ pub use action::{
 pub use chain::{
     ChainConflict, ChainKey, ChainMatch, FilterChain, FilterChainTable, Terminal,
     TransportProtocol, TransportSocket,
+};
+pub use check::{
+    CheckKind, CheckPace, EndpointCheck, GrpcCheck, HealthCheck, HttpCheck, StatusRange, TcpCheck,
 };
 pub use cluster::{
     CircuitBreakers, Cluster, ClusterHandle, ClusterSlot, Discovery, DnsFamily, DnsHost,

@@ -22,8 +22,17 @@ pub struct Snapshot {
     pub listeners: HashMap<Arc<str>, Arc<Listener>>,
     /// Clusters by name.
     pub clusters: ClusterHandles,
+    /// Clusters that serve when the first check of each of their hosts has ended.
+    pub warming: Vec<Arc<ClusterHandle>>,
     /// Listeners by address, for `use_original_dst`.
     pub hand_off: HandOff,
+}
+
+impl Snapshot {
+    /// The clusters that serve, and those that will.
+    pub fn watched_clusters(&self) -> impl Iterator<Item = &Arc<ClusterHandle>> {
+        self.clusters.values().chain(&self.warming)
+    }
 }
 
 /// Finds the listener that a redirected connection belongs to.

@@ -107,7 +107,8 @@ impl Balancer {
 
 fn count(members: &[Rc<Member>]) -> Census {
     let of = |health| members.iter().filter(|member| member.health == health).count();
-    Census { total: members.len(), healthy: of(Health::Healthy), degraded: of(Health::Degraded) }
+    let total = members.iter().filter(|member| !member.excluded).count();
+    Census { total, healthy: of(Health::Healthy), degraded: of(Health::Degraded) }
 }
 
 impl Group {

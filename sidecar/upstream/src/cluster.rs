@@ -8,15 +8,17 @@ use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
+use http::HeaderMap;
 use weft_filter_api::Protocol;
 use weft_model::{
-    Cluster, ClusterHandle, Discovery, Endpoint, EndpointAddress, EndpointSet, ProtocolChoice,
-    UpstreamSocket,
+    Cluster, ClusterHandle, Discovery, Endpoint, EndpointAddress, EndpointSet, HealthFlags,
+    ProtocolChoice, UpstreamSocket,
 };
 use weft_telemetry::ClusterStats;
 
 use crate::UpstreamError;
 use crate::balance::Balancer;
+use crate::check;
 use crate::destinations::Destinations;
 use crate::dial::dial;
 use crate::error::Limit;
@@ -35,6 +37,8 @@ pub(crate) struct ClusterCx {
     pub(crate) limits: Limits,
     settings: Cell<Settings>,
     outlier: Cell<Option<Thresholds>>,
+    /// Whether hosts are checked.
+    checked: Cell<bool>,
 }
 
 /// Limits of connections, times in ticks.
@@ -63,6 +67,19 @@ impl ClusterCx {
         tell(&Report { cluster: &self.handle, state, counters, thresholds });
     }
 
+    /// Takes note of a response.
+    pub(crate) fn answered(&self, host: &Host, status: u16, headers: &HeaderMap) {
+        if status < 500 {
+            host.counters.rq_success.inc();
+        } else {
+            host.counters.rq_error.inc();
+        }
+        self.report(host, |report| report.answered(status, headers));
+        if self.checked.get() {
+            check::heed(&self.handle, &host.state, headers);
+        }
+    }
+
     fn apply(&self, config: &Cluster) {
         let ticks = |time: std::time::Duration| {
             u32::try_from(time.as_secs().div_ceil(TICK.as_secs())).unwrap_or(u32::MAX)
@@ -74,6 +91,7 @@ impl ClusterCx {
             requests: config.max_requests_per_connection.filter(|requests| *requests > 0),
             streams: config.http2.max_concurrent_streams.max(1),
         });
+        self.checked.set(config.health_check.is_some());
         self.outlier.set(config.outlier.as_deref().map(Thresholds::new));
     }
 }
@@ -176,6 +194,7 @@ impl WorkerCluster {
             limits: Limits::default(),
             settings: Cell::new(Settings::default()),
             outlier: Cell::new(None),
+            checked: Cell::new(false),
         };
         cx.apply(&view.config);
         Self {
@@ -285,7 +304,7 @@ impl WorkerCluster {
         if !keep {
             self.retire_all();
         }
-        let members = self.members(&endpoints);
+        let members = self.members(&config, &endpoints);
         let balancer = Balancer::new(&config, &endpoints, &members);
         self.view.replace(View {
             config: Arc::clone(&config),
@@ -296,19 +315,27 @@ impl WorkerCluster {
     }
 
     /// Hosts for a set of endpoints: those that were there before are kept, others are retired.
-    fn members(&self, endpoints: &EndpointSet) -> Vec<Vec<Rc<Member>>> {
+    fn members(&self, config: &Cluster, endpoints: &EndpointSet) -> Vec<Vec<Rc<Member>>> {
         let mut known = self.hosts.take();
         let mut hosts = self.hosts.borrow_mut();
         let mut states = self.cx.handle.host_states(endpoints).into_iter();
         let worker = self.cx.worker.id;
         let mut member = |endpoint: &Arc<Endpoint>| {
             let state = states.next()?;
-            let health = state.flags().apply(endpoint.health);
+            let flags = state.flags();
+            let health = flags.apply(endpoint.health);
+            let excluded = flags.any(HealthFlags::EXCLUDED)
+                || (config.ignore_unchecked && flags.any(HealthFlags::PENDING_ACTIVE));
+            let failed = HealthFlags::FAILED_ACTIVE | HealthFlags::FAILED_OUTLIER;
             let key = (endpoint.address.clone(), endpoint.transport);
             let host = hosts.entry(key).or_insert_with_key(|key| {
                 known.remove(key).unwrap_or_else(|| Rc::new(Host::new(key.1, state, worker)))
             });
-            Some(Rc::new(Member { endpoint: Arc::clone(endpoint), host: Rc::clone(host), health }))
+            if config.close_on_failure && flags.any(failed) {
+                host.close_connections();
+            }
+            let (endpoint, host) = (Arc::clone(endpoint), Rc::clone(host));
+            Some(Rc::new(Member { endpoint, host, health, excluded }))
         };
         let priorities = endpoints.priorities.iter();
         let members =

@@ -56,7 +56,7 @@ fn new_member(address: SocketAddr, transport: TransportChoice) -> Member {
     let endpoint = Endpoint { transport, ..Endpoint::at(address.clone()) };
     let state = Arc::new(HostState::new(address, HealthFlags::default()));
     let host = Rc::new(Host::new(transport, state, 0));
-    Member { endpoint: Arc::new(endpoint), host, health: Health::Healthy }
+    Member { endpoint: Arc::new(endpoint), host, health: Health::Healthy, excluded: false }
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use weft_model::{Cluster, ClusterHandle, EndpointAddress, TransportChoice, Upstr
 
 use crate::UpstreamError;
 use crate::error::tls_failed;
-use crate::stream::{CountedConnection, Socket, UpstreamStream};
+use crate::stream::{Channel, CountedConnection, Socket, UpstreamStream};
 
 /// Where to connect and what to say in the handshake.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,15 +28,13 @@ pub(crate) struct Target {
 
 /// Connects within `connect_timeout`, and counts what comes of it.
 pub(crate) async fn dial(
-    cluster: &Arc<ClusterHandle>,
+    cluster: &ClusterHandle,
     target: &Target,
     counted: CountedConnection,
 ) -> Result<UpstreamStream, UpstreamError> {
-    let config = Arc::clone(&cluster.config());
     let stats = cluster.stats();
-    let limit = config.connect_timeout;
-    let host = counted.host();
-    let result = match timeout(limit, attempt(cluster, &config, target, counted)).await {
+    let limit = cluster.config().connect_timeout;
+    let result = match timeout(limit, open(cluster, target)).await {
         Ok(result) => result,
         Err(_) => Err(UpstreamError::ConnectTimeout { address: target.address.clone(), limit }),
     };
@@ -45,31 +43,31 @@ pub(crate) async fn dial(
             stats.cx_connect_timeout.inc();
         }
         stats.cx_connect_fail.inc();
-        host.cx_connect_fail.inc_shared();
+        counted.host().cx_connect_fail.inc_shared();
     }
-    result
+    result.map(|channel| UpstreamStream::new(channel, counted))
 }
 
-async fn attempt(
+/// Connects, however long it takes.
+pub(crate) async fn open(
     cluster: &ClusterHandle,
-    config: &Cluster,
     target: &Target,
-    counted: CountedConnection,
-) -> Result<UpstreamStream, UpstreamError> {
+) -> Result<Channel, UpstreamError> {
+    let config = Arc::clone(&cluster.config());
     let tls = match config.socket(target.transport) {
         UpstreamSocket::Raw => None,
         UpstreamSocket::Tls(slot) => Some(slot.get().ok_or(UpstreamError::SecretsNotReady)?),
     };
     let socket =
-        connect(config, &target.address).await.map_err(|error| UpstreamError::ConnectFailed {
+        connect(&config, &target.address).await.map_err(|error| UpstreamError::ConnectFailed {
             address: target.address.clone(),
             reason: error.to_string().into(),
         })?;
-    let Some(tls) = tls else { return Ok(UpstreamStream::raw(socket, counted)) };
+    let Some(tls) = tls else { return Ok(Channel::Raw(socket)) };
     match tls.connect(socket, target.sni.as_deref(), target.alpn.as_deref()).await {
         Ok(stream) => {
             cluster.stats().ssl_handshake.inc();
-            Ok(UpstreamStream::tls(stream, counted))
+            Ok(Channel::Tls(Box::new(stream)))
         }
         Err(error) => {
             cluster.stats().ssl_connection_error.inc();

@@ -1,11 +1,12 @@
 //! What watches the hosts of clusters: one task on the background runtime that follows the
-//! snapshot, and below it the outlier detector of each cluster that has one.
+//! snapshot, and below it the health checks and the outlier detector of each cluster that has them.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use weft_model::{OutlierDetection, Snapshot, SnapshotWatch};
+use weft_model::{HealthCheck, OutlierDetection, Snapshot, SnapshotWatch};
 
+use crate::check::Checker;
 use crate::outlier::Detector;
 use crate::task::Task;
 
@@ -36,6 +37,7 @@ async fn follow(mut snapshot: SnapshotWatch) {
 /// What is done for one cluster.
 #[derive(Debug, Default)]
 struct Jobs {
+    check: Option<Job<HealthCheck>>,
     outlier: Option<Job<OutlierDetection>>,
 }
 
@@ -49,12 +51,15 @@ struct Job<T> {
 /// Starts, restarts and ends jobs, so that each cluster has those that it is configured to have.
 fn assign(jobs: &mut HashMap<u32, Jobs>, snapshot: &Snapshot) {
     let mut before = std::mem::take(jobs);
-    for cluster in snapshot.clusters.values() {
+    for cluster in snapshot.watched_clusters() {
         let config = cluster.config();
-        if config.outlier.is_none() {
+        if config.outlier.is_none() && config.health_check.is_none() {
             continue;
         }
         let mut known = before.remove(&cluster.id()).unwrap_or_default();
+        known.check = keep(known.check, config.health_check.as_ref(), |check| {
+            Task::spawn(Checker::new(Arc::clone(cluster), check).run())
+        });
         known.outlier = keep(known.outlier, config.outlier.as_ref(), |outlier| {
             Task::spawn(Detector::new(Arc::clone(cluster), outlier).run())
         });

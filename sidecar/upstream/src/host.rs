@@ -36,6 +36,8 @@ pub(crate) struct Member {
     pub(crate) host: Rc<Host>,
     /// What the control plane reports and what was found out, together.
     pub(crate) health: Health,
+    /// It does not count when health is measured.
+    pub(crate) excluded: bool,
 }
 
 impl Host {
@@ -83,6 +85,13 @@ impl Host {
     pub(crate) fn retire(&self) {
         self.retired.set(true);
         for pool in self.pools.borrow().iter() {
+            pool.retire();
+        }
+    }
+
+    /// Closes the connections that there are; what is in use is closed when it is given back.
+    pub(crate) fn close_connections(&self) {
+        for pool in self.pools.take() {
             pool.retire();
         }
     }

@@ -8,6 +8,7 @@
 
 mod balance;
 mod body;
+mod check;
 mod cluster;
 mod destinations;
 mod dial;

@@ -25,6 +25,8 @@ const ALARM_5XX: u32 = 1;
 const ALARM_GATEWAY: u32 = 1 << 1;
 /// Too many failures of the way in a row.
 const ALARM_LOCAL: u32 = 1 << 2;
+/// An active health check has succeeded.
+const ALARM_CHECKED: u32 = 1 << 3;
 
 /// What a worker has to know to count.
 #[derive(Clone, Copy, Debug)]
@@ -129,6 +131,11 @@ impl Report<'_> {
             raise(self.cluster, self.state, alarm);
         }
     }
+}
+
+/// The active health check of a host has succeeded: whoever ejected it may take it back.
+pub(crate) fn checked(cluster: &ClusterHandle, state: &HostState) {
+    raise(cluster, state, ALARM_CHECKED);
 }
 
 fn raise(cluster: &ClusterHandle, state: &HostState, alarm: u32) {

@@ -62,7 +62,7 @@ struct Job {
 /// Starts, restarts and ends jobs, so that each DNS cluster has one with its present settings.
 fn assign(jobs: &mut HashMap<u32, Job>, snapshot: &Snapshot, names: &Arc<Names>) {
     let mut before = std::mem::take(jobs);
-    for cluster in snapshot.clusters.values() {
+    for cluster in snapshot.watched_clusters() {
         let config = cluster.config();
         let (Discovery::StrictDns(settings) | Discovery::LogicalDns(settings)) = &config.discovery
         else {

@@ -131,13 +131,7 @@ impl WorkerCluster {
         let Attempt { lease, exchange, spare: _ } = attempt;
         let status = response.status().as_u16();
         self.cx.stats().count_status(status);
-        let host = exchange.host();
-        if status < 500 {
-            host.counters.rq_success.inc();
-        } else {
-            host.counters.rq_error.inc();
-        }
-        self.cx.report(host, |report| report.answered(status, response.headers()));
+        self.cx.answered(exchange.host(), status, response.headers());
         let (facts, protocol) = lease.facts();
         let (local, remote, reused) = (facts.local, facts.remote, lease.reused);
         let switching = response.status() == StatusCode::SWITCHING_PROTOCOLS;

@@ -20,8 +20,9 @@ pub struct UpstreamStream {
     counted: CountedConnection,
 }
 
+/// What carries the bytes.
 #[derive(Debug)]
-enum Channel {
+pub(crate) enum Channel {
     Raw(Socket),
     Tls(Box<ClientStream<Socket>>),
 }
@@ -34,12 +35,8 @@ pub(crate) enum Socket {
 }
 
 impl UpstreamStream {
-    pub(crate) fn raw(socket: Socket, counted: CountedConnection) -> Self {
-        Self { transport: Channel::Raw(socket), counted }
-    }
-
-    pub(crate) fn tls(stream: ClientStream<Socket>, counted: CountedConnection) -> Self {
-        Self { transport: Channel::Tls(Box::new(stream)), counted }
+    pub(crate) fn new(transport: Channel, counted: CountedConnection) -> Self {
+        Self { transport, counted }
     }
 
     /// The TCP socket, where nothing stands between it and the bytes: it can be spliced.
@@ -110,10 +107,7 @@ impl AsyncRead for UpstreamStream {
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let before = buf.filled().len();
-        ready!(match &mut this.transport {
-            Channel::Raw(socket) => Pin::new(socket).poll_read(cx, buf),
-            Channel::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
-        })?;
+        ready!(Pin::new(&mut this.transport).poll_read(cx, buf))?;
         this.counted.received(buf.filled().len() - before);
         Poll::Ready(Ok(()))
     }
@@ -126,10 +120,7 @@ impl AsyncWrite for UpstreamStream {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        let written = ready!(match &mut this.transport {
-            Channel::Raw(socket) => Pin::new(socket).poll_write(cx, buf),
-            Channel::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
-        })?;
+        let written = ready!(Pin::new(&mut this.transport).poll_write(cx, buf))?;
         this.counted.sent(written);
         Poll::Ready(Ok(written))
     }
@@ -140,10 +131,7 @@ impl AsyncWrite for UpstreamStream {
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        let written = ready!(match &mut this.transport {
-            Channel::Raw(socket) => Pin::new(socket).poll_write_vectored(cx, bufs),
-            Channel::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
-        })?;
+        let written = ready!(Pin::new(&mut this.transport).poll_write_vectored(cx, bufs))?;
         this.counted.sent(written);
         Poll::Ready(Ok(written))
     }
@@ -156,17 +144,11 @@ impl AsyncWrite for UpstreamStream {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.get_mut().transport {
-            Channel::Raw(socket) => Pin::new(socket).poll_flush(cx),
-            Channel::Tls(stream) => Pin::new(stream).poll_flush(cx),
-        }
+        Pin::new(&mut self.get_mut().transport).poll_flush(cx)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.get_mut().transport {
-            Channel::Raw(socket) => Pin::new(socket).poll_shutdown(cx),
-            Channel::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
-        }
+        Pin::new(&mut self.get_mut().transport).poll_shutdown(cx)
     }
 }
 
@@ -181,6 +163,61 @@ impl Transport for UpstreamStream {
         match self.socket() {
             Socket::Tcp(stream) => stream.poll_read_ready(cx),
             Socket::Unix(stream) => stream.poll_read_ready(cx),
+        }
+    }
+}
+
+impl AsyncRead for Channel {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Raw(socket) => Pin::new(socket).poll_read(cx, buf),
+            Self::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for Channel {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Raw(socket) => Pin::new(socket).poll_write(cx, buf),
+            Self::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Raw(socket) => Pin::new(socket).poll_write_vectored(cx, bufs),
+            Self::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Raw(socket) => Pin::new(socket).poll_flush(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Raw(socket) => Pin::new(socket).poll_shutdown(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
 }
@@ -262,8 +299,8 @@ impl CountedConnection {
     }
 
     /// The counters of the endpoint.
-    pub(crate) fn host(&self) -> Arc<HostCounters> {
-        Arc::clone(&self.host)
+    pub(crate) fn host(&self) -> &HostCounters {
+        &self.host
     }
 
     fn received(&self, bytes: usize) {

@@ -1,6 +1,7 @@
 //! Clusters.
 
 mod balancing;
+mod check;
 mod discovery;
 mod outlier;
 mod protocol;
@@ -82,6 +83,13 @@ pub(crate) fn cluster(cx: &mut Cx<'_>, config: &PbCluster) -> Result<CompiledClu
             .transpose()
             .within("outlier_detection")?
             .map(Arc::new),
+        health_check: check::health_check(&config.health_checks)?.map(Arc::new),
+        forget_removed: config.ignore_health_on_host_removal,
+        close_on_failure: config.close_connections_on_host_health_failure,
+        ignore_unchecked: config
+            .common_lb_config
+            .as_ref()
+            .is_some_and(|common| common.ignore_new_hosts_until_first_hc),
         bind: match &config.upstream_bind_config {
             None => Vec::new(),
             Some(bind) => bind_addresses(bind).within("upstream_bind_config")?,

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use weft_filters::config::{FieldError, Within};
 use weft_model::{
-    Cluster, DnsHost, Endpoint, EndpointAddress, EndpointSet, Health, Locality, Priority,
-    TransportChoice,
+    Cluster, DnsHost, Endpoint, EndpointAddress, EndpointCheck, EndpointSet, Health, Locality,
+    Priority, TransportChoice,
 };
 use weft_xds_proto::pb::envoy::config::core::v3::{
     Address, HealthStatus, Metadata, address::Address as Kind,
@@ -18,7 +18,7 @@ use weft_xds_proto::pb::envoy::config::endpoint::v3::{
 };
 use weft_xds_proto::pb::google::protobuf::{Struct, value::Kind as ValueKind};
 
-use super::address::{port_of, socket_address};
+use super::address::{ip, port, port_of, socket_address};
 
 /// `overprovisioning_factor` when it is not set, per cent.
 const OVERPROVISIONING: u32 = 140;
@@ -156,6 +156,7 @@ fn compile(
     let metadata = config.metadata.as_ref();
     let socket = metadata.and_then(|metadata| metadata.filter_metadata.get(SOCKET_MATCH));
     Ok(Endpoint {
+        check: health_check(config, &address).within("endpoint.health_check_config")?,
         address,
         hostname,
         weight,
@@ -165,6 +166,35 @@ fn compile(
         hash_key: metadata.and_then(hash_key),
         transport: TransportChoice::default(),
     })
+}
+
+fn health_check(
+    config: &LbEndpoint,
+    address: &EndpointAddress,
+) -> Result<Option<Box<EndpointCheck>>, FieldError> {
+    let Some(HostIdentifier::Endpoint(endpoint)) = &config.host_identifier else { return Ok(None) };
+    let Some(check) = &endpoint.health_check_config else { return Ok(None) };
+    let ip = match check.address.as_ref().and_then(|address| address.address.as_ref()) {
+        None => None,
+        Some(Kind::SocketAddress(given)) => Some(ip(&given.address).within("address")?),
+        Some(_) => return Err(FieldError::at("address", "a socket_address is wanted")),
+    };
+    let own = match address {
+        EndpointAddress::Socket(own) => Some(*own),
+        EndpointAddress::Pipe(_) => None,
+    };
+    let port = match check.port_value {
+        0 => None,
+        given => Some(port(given).within("port_value")?),
+    };
+    let elsewhere = own
+        .filter(|_| ip.is_some() || port.is_some())
+        .map(|own| SocketAddr::new(ip.unwrap_or(own.ip()), port.unwrap_or(own.port())));
+    Ok(Some(Box::new(EndpointCheck {
+        address: elsewhere,
+        hostname: Some(check.hostname.as_str()).filter(|name| !name.is_empty()).map(Into::into),
+        disabled: check.disable_active_health_check,
+    })))
 }
 
 fn health(value: i32) -> Health {

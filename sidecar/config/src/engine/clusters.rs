@@ -1,7 +1,7 @@
 //! Clusters in the engine.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use weft_filters::config::{FieldError, decode};
 use weft_model::{Cluster, ClusterHandle, Discovery, EndpointSet};
@@ -21,7 +21,29 @@ pub(super) struct LoadedCluster {
     pub(super) needs: Needs,
 }
 
+/// A new cluster whose hosts are checked for the first time.
+#[derive(Debug)]
+pub(super) struct Checking {
+    pub(super) handle: Arc<ClusterHandle>,
+    since: Instant,
+}
+
+/// How long names may take to be resolved, before a cluster that checks its hosts serves without.
+const DNS_GRACE: Duration = Duration::from_secs(5);
+/// What is added to the time that a first check may take, before a cluster serves without it.
+const CHECK_GRACE: Duration = Duration::from_secs(1);
+
 impl LoadedCluster {
+    /// How long the first check of its hosts may take.
+    fn longest_check(&self) -> Option<Duration> {
+        let check = self.cluster.health_check.as_ref()?;
+        let dns = match &self.cluster.discovery {
+            Discovery::StrictDns(_) | Discovery::LogicalDns(_) => DNS_GRACE,
+            _ => Duration::ZERO,
+        };
+        Some(dns + check.pace.initial_jitter + check.timeout + CHECK_GRACE)
+    }
+
     /// The name of its assignment.
     pub(super) fn assignment(&self) -> Option<&Arc<str>> {
         match &self.cluster.discovery {
@@ -79,6 +101,7 @@ impl Engine {
         let before = entry.warming.as_ref().and_then(|v| v.value.assignment().cloned());
         let serving = entry.active.as_ref().and_then(|v| v.value.assignment().cloned());
         entry.take(resource, version, loaded, now);
+        self.changed |= self.checking.remove(&name).is_some();
         self.warming_clusters.insert(Arc::clone(&name));
         if let Some(assignment) = &assignment {
             self.wants_changed = true;
@@ -99,6 +122,7 @@ impl Engine {
         }
         let Some(entry) = self.clusters.remove(name) else { return };
         self.warming_clusters.remove(name);
+        self.changed |= self.checking.remove(name).is_some();
         for version in entry.live() {
             self.leave_assignment(version.value.assignment().map(|n| &**n), name);
         }
@@ -135,7 +159,7 @@ impl Engine {
     pub(super) fn try_cluster(&mut self, name: &Arc<str>, now: Instant) {
         let Some(entry) = self.clusters.get(name) else { return };
         let Some(version) = &entry.warming else { return };
-        if !self.is_warm(version, now) {
+        if !self.is_warm(version, now) || !self.is_checked(name, now) {
             return;
         }
         self.warming_clusters.remove(name);
@@ -169,9 +193,44 @@ impl Engine {
         endpoints && version.value.needs.tls.iter().all(there)
     }
 
+    /// Whether a cluster may serve as far as its health checks are concerned. A new one has each
+    /// of its hosts checked before, as Envoy does it; one that serves goes on serving.
+    fn is_checked(&mut self, name: &Arc<str>, now: Instant) -> bool {
+        let version = self.clusters.get(name).and_then(|entry| entry.warming.as_ref());
+        let Some(version) = version else { return false };
+        let Some(longest) = version.value.longest_check() else { return true };
+        if self.handles.contains_key(name) {
+            return true;
+        }
+        let cluster = &version.value.cluster;
+        let by_name =
+            matches!(cluster.discovery, Discovery::StrictDns(_) | Discovery::LogicalDns(_));
+        if let Some(checking) = self.checking.get(name) {
+            let unresolved = by_name && checking.handle.endpoints().iter().next().is_none();
+            let waited = now.saturating_duration_since(checking.since);
+            return waited >= longest || (!unresolved && checking.handle.is_checked());
+        }
+        let fixed = Arc::clone(&version.value.endpoints);
+        let endpoints = self.endpoints_of(cluster, fixed, None);
+        let registry = self.registry.clone();
+        let handle = ClusterHandle::new(Arc::clone(cluster), endpoints, registry);
+        if !by_name && handle.is_checked() {
+            // There is nobody to check.
+            return true;
+        }
+        let checking = Checking { handle: Arc::new(handle), since: now };
+        self.checking.insert(Arc::clone(name), checking);
+        self.changed = true;
+        false
+    }
+
     /// When a warming cluster stops waiting for the next thing.
     pub(super) fn cluster_deadline(&self, entry: &Entry<LoadedCluster>) -> Option<Instant> {
         let version = entry.warming.as_ref()?;
+        if self.checking.contains_key(&version.value.cluster.name) {
+            // It is looked after at each tick.
+            return Some(version.since);
+        }
         let plans = version.value.needs.tls.iter().filter(|plan| !plan.is_filled());
         let endpoints = version.value.needs.endpoints.as_ref().filter(|_| {
             version.value.assignment().is_some_and(|name| !self.assignments.contains_key(name))
@@ -184,30 +243,43 @@ impl Engine {
 
     /// Swaps a configuration into the cluster's handle, making one if there is none.
     fn serve(&mut self, cluster: &Arc<Cluster>, fixed: Arc<EndpointSet>) {
-        let handle = self.handles.get(&cluster.name).cloned();
-        let before = handle.as_ref().map(|handle| Arc::clone(&handle.endpoints()));
-        let endpoints = match &cluster.discovery {
+        // Whoever derives state from a configuration sees it in the next snapshot.
+        self.changed = true;
+        if let Some(handle) = self.handles.get(&cluster.name).cloned() {
+            let before = Arc::clone(&handle.endpoints());
+            handle.set_config(Arc::clone(cluster));
+            handle.set_endpoints(self.endpoints_of(cluster, fixed, Some(before)));
+            return;
+        }
+        let handle = match self.checking.remove(&cluster.name) {
+            Some(checking) => checking.handle,
+            None => {
+                let endpoints = self.endpoints_of(cluster, fixed, None);
+                let registry = self.registry.clone();
+                Arc::new(ClusterHandle::new(Arc::clone(cluster), endpoints, registry))
+            }
+        };
+        self.names.cluster(&cluster.name).set(Arc::clone(&handle));
+        self.handles.insert_mut(Arc::clone(&cluster.name), handle);
+    }
+
+    /// The endpoints that a cluster has now, given those that it had.
+    fn endpoints_of(
+        &self,
+        cluster: &Cluster,
+        fixed: Arc<EndpointSet>,
+        before: Option<Arc<EndpointSet>>,
+    ) -> Arc<EndpointSet> {
+        let before = before.unwrap_or_else(no_endpoints);
+        match &cluster.discovery {
             Discovery::Static => fixed,
             Discovery::Eds(name) => {
                 let held = self.assignments.get(name).map(|held| Arc::clone(&held.set));
                 let held = held.unwrap_or_else(no_endpoints);
-                let before = before.unwrap_or_else(no_endpoints);
                 Arc::new(compile::place(&held, cluster, &before))
             }
             // The resolver's, or the connections' own: they stay as they are.
-            _ => before.unwrap_or_else(no_endpoints),
-        };
-        if let Some(handle) = handle {
-            handle.set_config(Arc::clone(cluster));
-            handle.set_endpoints(endpoints);
-            // Whoever derives state from a configuration sees it in the next snapshot.
-            self.changed = true;
-            return;
+            _ => before,
         }
-        let registry = self.registry.clone();
-        let handle = Arc::new(ClusterHandle::new(Arc::clone(cluster), endpoints, registry));
-        self.names.cluster(&cluster.name).set(Arc::clone(&handle));
-        self.handles.insert_mut(Arc::clone(&cluster.name), handle);
-        self.changed = true;
     }
 }

@@ -55,13 +55,20 @@ impl Engine {
         Ok(())
     }
 
-    /// Swaps endpoints into a cluster that serves and uses this assignment.
+    /// Swaps endpoints into a cluster that serves, or is about to, and uses this assignment.
     fn swap_endpoints(&self, cluster: &Arc<str>, assignment: &Arc<str>, set: &EndpointSet) {
-        let active = self.clusters.get(cluster).and_then(|entry| entry.active.as_ref());
-        let (Some(active), Some(handle)) = (active, self.handles.get(cluster)) else { return };
-        if active.value.assignment() == Some(assignment) {
+        let Some(entry) = self.clusters.get(cluster) else { return };
+        let checking = self.checking.get(cluster).map(|checking| &checking.handle);
+        let (version, handle) = match (self.handles.get(cluster), checking) {
+            (Some(handle), _) => (entry.active.as_ref(), handle),
+            (None, Some(handle)) => (entry.warming.as_ref(), handle),
+            (None, None) => return,
+        };
+        if let Some(version) = version
+            && version.value.assignment() == Some(assignment)
+        {
             let before = Arc::clone(&handle.endpoints());
-            handle.set_endpoints(Arc::new(compile::place(set, &active.value.cluster, &before)));
+            handle.set_endpoints(Arc::new(compile::place(set, &version.value.cluster, &before)));
         }
     }
 }

@@ -89,8 +89,16 @@ impl Engine {
     }
 
     fn try_listener(&mut self, name: &Arc<str>, now: Instant) {
+        // As Envoy: the bootstrap's listeners wait for its clusters to have checked their hosts.
+        let checking = |name: &Arc<str>| {
+            self.clusters.get(name).is_some_and(|entry| entry.origin == Origin::Static)
+        };
+        let checking = self.checking.keys().any(checking);
         let Some(entry) = self.listeners.get_mut(name) else { return };
-        let held = entry.origin == Origin::Dynamic && !self.accepted.settled;
+        let held = match entry.origin {
+            Origin::Dynamic => !self.accepted.settled,
+            Origin::Static => checking,
+        };
         if held || !entry.warming.as_ref().is_some_and(|version| is_warm(version, now)) {
             return;
         }

@@ -4,6 +4,7 @@ mod bootstrap;
 mod demand;
 mod fields;
 mod fuzz;
+mod hosts;
 mod istio;
 mod secrets;
 mod support;

@@ -11,7 +11,7 @@ fn member(port: u16, weight: u32) -> Rc<Member> {
     let endpoint = Endpoint { weight, ..Endpoint::at(address.clone()) };
     let state = Arc::new(HostState::new(address, HealthFlags::default()));
     let host = Rc::new(Host::new(TransportChoice(None), state, 0));
-    Rc::new(Member { endpoint: Arc::new(endpoint), host, health: Health::Healthy })
+    Rc::new(Member { endpoint: Arc::new(endpoint), host, health: Health::Healthy, excluded: false })
 }
 
 fn balancer(weights: &[u32], policy: &LoadBalancing) -> Balancer {

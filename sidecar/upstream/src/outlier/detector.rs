@@ -11,7 +11,7 @@ use weft_model::{
 };
 use weft_telemetry::{Counter, Gauge, Scope};
 
-use super::{ALARM_5XX, ALARM_GATEWAY, ALARM_LOCAL};
+use super::{ALARM_5XX, ALARM_CHECKED, ALARM_GATEWAY, ALARM_LOCAL};
 
 /// See the module.
 #[derive(Debug)]
@@ -106,6 +106,10 @@ impl Detector {
         let mut changed = false;
         for host in &hosts {
             let alarms = host.alarms.swap(0, Ordering::AcqRel);
+            if alarms & ALARM_CHECKED != 0 && is_ejected(host) && self.config.uneject_when_checked {
+                self.uneject(host);
+                changed = true;
+            }
             for (alarm, cause) in CAUSES {
                 if alarms & alarm != 0 && !is_ejected(host) {
                     changed |= self.detected(host, cause, &hosts, now);

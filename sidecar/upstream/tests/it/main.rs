@@ -1,6 +1,7 @@
 //! Clusters against real servers on loopback.
 #![allow(clippy::unwrap_used, reason = "a test may")]
 
+mod checks;
 mod dns;
 mod hosts;
 mod http1;

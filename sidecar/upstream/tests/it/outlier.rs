@@ -3,24 +3,16 @@
 use std::sync::Arc;
 
 use http::StatusCode;
-use weft_model::{Cluster, ClusterHandle, OutlierDetection, Snapshot, SnapshotPublisher};
+use weft_model::{Cluster, OutlierDetection};
 use weft_upstream::{PickContext, WorkerCluster, spawn_health};
 
 use crate::servers::{Server, nobody};
-use crate::support::{cluster, get, local, read, until, worker};
+use crate::support::{cluster, get, local, read, serving, until, worker};
 
 fn detecting(change: impl FnOnce(&mut OutlierDetection)) -> impl FnOnce(&mut Cluster) {
     let mut outlier = OutlierDetection { max_percent: 50, ..OutlierDetection::default() };
     change(&mut outlier);
     move |cluster| cluster.outlier = Some(Arc::new(outlier))
-}
-
-fn serving(handle: &Arc<ClusterHandle>) -> SnapshotPublisher {
-    let publisher = SnapshotPublisher::new();
-    let mut snapshot = Snapshot::default();
-    snapshot.clusters.insert_mut(Arc::clone(handle.name()), Arc::clone(handle));
-    publisher.publish(snapshot);
-    publisher
 }
 
 async fn send(cluster: &WorkerCluster) -> Option<std::net::SocketAddr> {

@@ -1,11 +1,12 @@
 //! HTTP servers whose answers say which of their connections a request came over.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
 use bytes::Bytes;
+use http::request::Parts;
 use http::{HeaderValue, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
@@ -25,6 +26,8 @@ pub(crate) struct Server {
     pub(crate) accepted: Rc<Cell<usize>>,
     /// The status of its answers.
     pub(crate) status: Rc<Cell<StatusCode>>,
+    /// The head of the last request.
+    pub(crate) seen: Rc<RefCell<Option<Parts>>>,
     /// Requests that have arrived.
     pub(crate) arrived: Rc<Cell<usize>>,
     /// Lets one request for `/wait` go on.
@@ -37,6 +40,7 @@ pub(crate) struct Server {
 struct Service {
     connection: usize,
     status: Rc<Cell<StatusCode>>,
+    seen: Rc<RefCell<Option<Parts>>>,
     arrived: Rc<Cell<usize>>,
     gate: Rc<Notify>,
 }
@@ -73,20 +77,21 @@ impl Server {
             address: listener.local_addr().expect("an address"),
             accepted: Rc::default(),
             status: Rc::new(Cell::new(StatusCode::OK)),
+            seen: Rc::default(),
             arrived: Rc::default(),
             gate: Rc::default(),
             goaway: Rc::default(),
         };
         let (accepted, goaway) = (Rc::clone(&server.accepted), Rc::clone(&server.goaway));
         let (arrived, gate) = (Rc::clone(&server.arrived), Rc::clone(&server.gate));
-        let status = Rc::clone(&server.status);
+        let (status, seen) = (Rc::clone(&server.status), Rc::clone(&server.seen));
         let protocol = Rc::new(protocol);
         tokio::task::spawn_local(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let connection = accepted.replace(accepted.get() + 1);
                 let (arrived, gate) = (Rc::clone(&arrived), Rc::clone(&gate));
-                let status = Rc::clone(&status);
-                let service = Service { connection, status, arrived, gate };
+                let (status, seen) = (Rc::clone(&status), Rc::clone(&seen));
+                let service = Service { connection, status, seen, arrived, gate };
                 let (protocol, goaway) = (Rc::clone(&protocol), Rc::clone(&goaway));
                 tokio::task::spawn_local(async move { protocol(stream, service, goaway).await });
             }
@@ -131,6 +136,9 @@ impl Service {
         mut request: Request<Incoming>,
     ) -> Result<Response<Full<Bytes>>, Infallible> {
         self.arrived.set(self.arrived.get() + 1);
+        let (head, body) = request.into_parts();
+        self.seen.replace(Some(head.clone()));
+        request = Request::from_parts(head, body);
         let path = request.uri().path().to_owned();
         let mut response = Response::new(Full::from(self.connection.to_string()));
         *response.status_mut() = self.status.get();
@@ -138,6 +146,10 @@ impl Service {
             "/close" => {
                 let close = HeaderValue::from_static("close");
                 response.headers_mut().insert("connection", close);
+            }
+            "/fail" => {
+                let fail = HeaderValue::from_static("true");
+                response.headers_mut().insert("x-envoy-immediate-health-check-fail", fail);
             }
             "/wait" => self.gate.notified().await,
             "/echo" => {

@@ -10,7 +10,8 @@ use http::Request;
 use http_body_util::BodyExt;
 use tokio::runtime::{Builder, LocalOptions};
 use weft_model::{
-    Cluster, ClusterHandle, Endpoint, EndpointAddress, EndpointSet, Priority, SnapshotPublisher,
+    Cluster, ClusterHandle, Endpoint, EndpointAddress, EndpointSet, Priority, Snapshot,
+    SnapshotPublisher,
 };
 use weft_telemetry::Registry;
 use weft_upstream::{PickContext, RequestBody, UpstreamResponse, Upstreams, WorkerCluster};
@@ -42,6 +43,15 @@ pub(crate) fn endpoint_set(addresses: &[SocketAddr]) -> EndpointSet {
     let endpoint = |address: &SocketAddr| Arc::new(Endpoint::at(EndpointAddress::Socket(*address)));
     let endpoints = addresses.iter().map(endpoint).collect();
     EndpointSet { priorities: vec![Priority { endpoints }], overprovisioning_factor: 140 }
+}
+
+/// Publishes a cluster; keep the publisher as long as the snapshot is followed.
+pub(crate) fn serving(handle: &Arc<ClusterHandle>) -> SnapshotPublisher {
+    let publisher = SnapshotPublisher::new();
+    let mut snapshot = Snapshot::default();
+    snapshot.clusters.insert_mut(Arc::clone(handle.name()), Arc::clone(handle));
+    publisher.publish(snapshot);
+    publisher
 }
 
 /// One worker's view of a cluster; keep the worker as long as the cluster is used.

@@ -216,6 +216,17 @@ fn a_percentage_of_failures_ejects_where_that_is_enforced() {
 }
 
 #[test]
+fn a_successful_health_check_takes_a_host_back() {
+    let mut court = Court::new(1, |_| {});
+    court.answers(0, &[500; 5]);
+    court.hear();
+    assert_eq!(court.ejected(), [0]);
+    crate::outlier::checked(&court.detector.cluster, &court.hosts[0]);
+    court.hear();
+    assert_eq!(court.ejected(), [0; 0]);
+}
+
+#[test]
 fn a_detector_that_ends_leaves_no_host_ejected() {
     let mut court = Court::new(1, |_| {});
     court.answers(0, &[500; 5]);
