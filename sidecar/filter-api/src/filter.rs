@@ -11,19 +11,22 @@ use bytes::Bytes;
 use http::request::Parts as RequestHead;
 use http::response::Parts as ResponseHead;
 use http::{HeaderMap, StatusCode};
+use weft_telemetry::LogRecord;
 
 use crate::{ConnectionFacts, StreamCx};
 
 /// What a filter waits for; it holds the context meanwhile and gives it back.
 pub type Waiting<'a> = Pin<Box<dyn Future<Output = Option<LocalReply>> + 'a>>;
 
-/// What happens after a filter saw a request's head.
+/// What happens after a filter saw the head of a request or a response.
 pub enum Flow<'a> {
     /// The next filter's turn.
     Continue,
-    /// Ends the request with this reply; later filters do not see it.
+    /// Ends the request with this reply: later filters do not see the request, and every filter
+    /// sees the reply as a response. In the place of a response it goes to the client as it is.
     Reply(LocalReply),
-    /// Waits; `None` continues, a reply ends the request.
+    /// Waits; `None` continues, a reply is as [`Self::Reply`]. The stream's time limits hold
+    /// meanwhile.
     Await(Waiting<'a>),
 }
 
@@ -55,7 +58,13 @@ impl LocalReply {
 /// Per-route configuration of a filter, compiled by the filter (`typed_per_filter_config`).
 pub type RouteFilterConfig = Arc<dyn Any + Send + Sync>;
 
-/// An HTTP filter, compiled and shared.
+/// An HTTP filter, compiled and shared by all workers.
+///
+/// The methods that say what a filter looks at are asked for each stream: they return constants or
+/// what was computed when the filter was compiled. A stream pays only for what its filters say.
+///
+/// A filter sees a response even where it has not seen the request: replies of the proxy's own
+/// (a filter before it that refuses, a missing route) pass all filters, as in Envoy.
 pub trait HttpFilter: Debug + Send + Sync + 'static {
     /// Whether [`Self::request`] has anything to do.
     fn sees_requests(&self) -> bool {
@@ -67,7 +76,19 @@ pub trait HttpFilter: Debug + Send + Sync + 'static {
         false
     }
 
-    /// Sees and changes a request's head; in the order of the configuration.
+    /// Whether the filter reads or changes bodies, or sends requests of its own; without this
+    /// [`StreamCx::io`] has no bodies, and each of its callouts fails.
+    fn uses_io(&self) -> bool {
+        false
+    }
+
+    /// Whether [`Self::finished`] has anything to do. Asked once, when the filter chain is compiled.
+    fn sees_ends(&self) -> bool {
+        false
+    }
+
+    /// Sees and changes a request: its head, and by [`StreamCx::io`] its body. Filters see it in
+    /// the order of the configuration.
     ///
     /// `route` is this filter's configuration on the chosen route, where there is one.
     fn request<'a>(
@@ -77,11 +98,24 @@ pub trait HttpFilter: Debug + Send + Sync + 'static {
         route: Option<&'a RouteFilterConfig>,
     ) -> Flow<'a>;
 
-    /// Sees and changes a response's head; in reverse order.
-    fn response(
+    /// Sees and changes a response: its head, and by [`StreamCx::io`] its body; in reverse order.
+    /// A reply takes the response's place and is seen by no other filter, as in Envoy.
+    fn response<'a>(
+        &'a self,
+        _cx: &'a mut StreamCx,
+        _head: &'a mut ResponseHead,
+        _route: Option<&'a RouteFilterConfig>,
+    ) -> Flow<'a> {
+        Flow::Continue
+    }
+
+    /// Sees a stream that has ended, however it did: answered, cut off or left by its client. Called
+    /// once for each stream, those included whose request was refused before it reached the filters;
+    /// `record` is what an access log is given.
+    fn finished(
         &self,
-        _cx: &mut StreamCx,
-        _head: &mut ResponseHead,
+        _cx: &StreamCx,
+        _record: &LogRecord<'_>,
         _route: Option<&RouteFilterConfig>,
     ) {
     }

@@ -3,15 +3,26 @@
 //! A filter is compiled once from its configuration and shared by all
 //! connections of all workers; what it remembers about one stream it keeps in
 //! [`StreamCx::state`]. A filter never blocks: one that has to wait returns
-//! [`Flow::Await`].
+//! [`Flow::Await`]. Bodies and requests to other clusters are reached through
+//! [`StreamCx::io`], for filters that say that they use them.
 
+mod body;
+mod callout;
 mod connection;
 mod filter;
+mod io;
 mod stream;
 
+pub use body::{BodyChange, BodyError, BoxedBody, MessageBody, ReadError};
+pub use callout::{CalloutError, CalloutFuture, CalloutOptions, Callouts, OpeningFuture, Trailers};
 pub use connection::{ConnectionFacts, PeerFacts, TlsFacts};
 pub use filter::{
     Flow, HttpFilter, LocalReply, NetworkFilter, NetworkFlow, OnDemandSettings, RouteFilterConfig,
     Waiting,
 };
+pub use io::StreamIo;
 pub use stream::{Protocol, StreamCx};
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

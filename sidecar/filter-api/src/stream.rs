@@ -11,7 +11,7 @@ use http::{Extensions, HeaderName};
 use tokio::time::Instant;
 use weft_telemetry::{Annotations, LogRecord, ResponseFlag, ResponseFlags, clock};
 
-use crate::ConnectionFacts;
+use crate::{ConnectionFacts, StreamIo};
 
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const ORIGINAL_PATH: HeaderName = HeaderName::from_static("x-envoy-original-path");
@@ -74,6 +74,8 @@ pub struct StreamCx {
     pub state: Extensions,
     /// Dynamic metadata and filter state; allocated at the first use.
     pub annotations: Option<Box<Annotations>>,
+    /// Bodies and callouts; made for the first filter that uses them. See [`Self::io`].
+    pub opened: Option<Box<StreamIo>>,
 }
 
 impl StreamCx {
@@ -98,7 +100,14 @@ impl StreamCx {
             route_changed: false,
             state: Extensions::new(),
             annotations: None,
+            opened: None,
         }
+    }
+
+    /// The bodies of the stream and the way to send requests, for filters that say that they use
+    /// them ([`crate::HttpFilter::uses_io`]).
+    pub fn io(&mut self) -> &mut StreamIo {
+        self.opened.get_or_insert_default()
     }
 
     /// What filters say about the stream, to change.

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use thiserror::Error;
 use weft_codec::CodecError;
+use weft_filter_api::{BodyError, BoxedBody};
 use weft_telemetry::ResponseFlag;
 use weft_upstream::UpstreamBody;
 
@@ -20,6 +21,9 @@ pub(crate) enum CutOff {
     /// The upstream's body ended with an error.
     #[error("the upstream's response broke off: {0}")]
     Upstream(#[source] CodecError),
+    /// A filter's body ended with an error.
+    #[error("{0}")]
+    Filtered(#[source] BodyError),
     /// A time limit was passed.
     #[error("the response took too long")]
     TimedOut,
@@ -35,6 +39,27 @@ enum Content {
     Empty,
     Full(Bytes),
     Upstream(UpstreamBody),
+    Filtered(BoxedBody),
+}
+
+impl Content {
+    /// The next frame of a body that arrives.
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, CutOff>>> {
+        match self {
+            Self::Upstream(body) => Pin::new(body).poll_frame(cx).map_err(CutOff::Upstream),
+            Self::Filtered(body) => body.as_mut().poll_frame(cx).map_err(CutOff::Filtered),
+            Self::Empty | Self::Full(_) => Poll::Ready(None),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Full(_) => false,
+            Self::Upstream(body) => body.is_end_stream(),
+            Self::Filtered(body) => body.is_end_stream(),
+        }
+    }
 }
 
 impl ReplyBody {
@@ -47,6 +72,11 @@ impl ReplyBody {
     /// A body that comes from the upstream.
     pub(crate) fn upstream(body: UpstreamBody, stream: Box<Stream>) -> Self {
         Self { content: Content::Upstream(body), stream: Some(stream) }
+    }
+
+    /// A body that passes through filters.
+    pub(crate) fn filtered(body: BoxedBody, stream: Box<Stream>) -> Self {
+        Self { content: Content::Filtered(body), stream: Some(stream) }
     }
 
     /// No body, and the stream lives on elsewhere: an upgraded connection.
@@ -77,15 +107,14 @@ impl ReplyBody {
         }
     }
 
-    fn poll_upstream(
+    fn poll_arriving(
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, CutOff>>> {
-        let Content::Upstream(body) = &mut self.content else { return Poll::Ready(None) };
-        match Pin::new(&mut *body).poll_frame(cx) {
+        match self.content.poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
                 // Nothing comes after trailers; a codec may drop the body when it has them.
-                let last = frame.is_trailers() || body.is_end_stream();
+                let last = frame.is_trailers() || self.content.is_end_stream();
                 self.passed(&frame);
                 if last {
                     self.finish();
@@ -97,11 +126,9 @@ impl ReplyBody {
                 Poll::Ready(None)
             }
             Poll::Ready(Some(Err(error))) => {
-                self.cut_off(
-                    ResponseFlag::UpstreamConnectionTermination,
-                    "upstream_reset_after_response_started{connection_termination}",
-                );
-                Poll::Ready(Some(Err(CutOff::Upstream(error))))
+                let (flag, details) = broken_off(&error);
+                self.cut_off(flag, details);
+                Poll::Ready(Some(Err(error)))
             }
             Poll::Pending => {
                 let Some(stream) = &mut self.stream else { return Poll::Pending };
@@ -115,6 +142,19 @@ impl ReplyBody {
                 }
             }
         }
+    }
+}
+
+/// What a body that ended with an error is called.
+fn broken_off(error: &CutOff) -> (ResponseFlag, &'static str) {
+    match error {
+        CutOff::Filtered(BodyError::Refused(_)) => {
+            (ResponseFlag::LocalReset, "filter_ended_the_response")
+        }
+        CutOff::Upstream(_) | CutOff::Filtered(BodyError::Broken) | CutOff::TimedOut => (
+            ResponseFlag::UpstreamConnectionTermination,
+            "upstream_reset_after_response_started{connection_termination}",
+        ),
     }
 }
 
@@ -140,8 +180,8 @@ impl Body for ReplyBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, CutOff>>> {
         let this = self.get_mut();
-        if let Content::Upstream(_) = this.content {
-            return this.poll_upstream(cx);
+        if let Content::Upstream(_) | Content::Filtered(_) = this.content {
+            return this.poll_arriving(cx);
         }
         let Content::Full(bytes) = std::mem::replace(&mut this.content, Content::Empty) else {
             this.finish();
@@ -154,11 +194,7 @@ impl Body for ReplyBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        match &self.content {
-            Content::Empty => true,
-            Content::Full(_) => false,
-            Content::Upstream(body) => body.is_end_stream(),
-        }
+        self.content.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -166,6 +202,7 @@ impl Body for ReplyBody {
             Content::Empty => SizeHint::with_exact(0),
             Content::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Content::Upstream(body) => body.size_hint(),
+            Content::Filtered(body) => body.size_hint(),
         }
     }
 }

@@ -1,53 +1,133 @@
 //! The filter loop: down in the order of the configuration, up in reverse.
 
-use http::response::Parts as ResponseHead;
-use weft_filter_api::{Flow, LocalReply, RouteFilterConfig};
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::Poll;
+
+use weft_filter_api::{Flow, LocalReply, RouteFilterConfig, StreamCx, Waiting};
 use weft_model::{HttpFilterEntry, Route};
+use weft_telemetry::LogRecord;
 
-use crate::stream::Stream;
+use crate::manager::{Answer, local};
+use crate::stream::{RequestProgress, Stream};
+use crate::timer::{Expired, StreamTimer};
+use crate::{forward, io};
 
-/// How many filters saw the request; those see the response too.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Reached(usize);
+/// What has to be known of a request when its response passes.
+#[derive(Clone, Copy)]
+pub(crate) struct Asked {
+    /// It is HEAD: the response has no body.
+    pub(crate) head: bool,
+    /// It is gRPC.
+    pub(crate) grpc: bool,
+}
 
 /// Lets the filters see a request; gives the reply of the first that ends it.
 pub(crate) async fn down(
     entries: &[HttpFilterEntry],
     stream: &mut Stream,
     route: Option<&Route>,
-    reached: &mut Reached,
 ) -> Option<LocalReply> {
     for entry in entries {
-        reached.0 += 1;
-        if !entry.filter.sees_requests() || !runs(entry, route) {
+        if !entry.sees_requests || !runs(entry, route) {
             continue;
         }
-        let config = config(entry, route);
-        let reply = match entry.filter.request(&mut stream.cx, &mut stream.head, config) {
-            Flow::Continue => None,
-            Flow::Reply(reply) => Some(reply),
-            Flow::Await(waiting) => waiting.await,
-        };
-        if reply.is_some() {
-            return reply;
+        if entry.uses_io {
+            io::open_request(stream);
         }
+        let config = config(entry, route);
+        let Stream { cx, head, timer, progress, .. } = stream;
+        let seen = match entry.filter.request(cx, head, config) {
+            Flow::Continue => continue,
+            Flow::Reply(reply) => return Some(reply),
+            Flow::Await(waiting) => within(waiting, timer, progress.as_ref()).await,
+        };
+        match seen {
+            Ok(None) => {}
+            Ok(reply) => return reply,
+            Err(expired) => return Some(forward::expired(expired, stream)),
+        }
+    }
+    if stream.cx.opened.is_some() {
+        io::close_request(stream);
     }
     None
 }
 
-/// Lets the filters that saw the request see the response.
-pub(crate) fn up(
+/// Lets the filters see the response.
+pub(crate) async fn up(
     entries: &[HttpFilterEntry],
     stream: &mut Stream,
-    head: &mut ResponseHead,
+    answer: &mut Answer,
     route: Option<&Route>,
-    reached: Reached,
+    asked: Asked,
 ) {
-    for entry in entries[..reached.0].iter().rev() {
-        if entry.filter.sees_responses() && runs(entry, route) {
-            entry.filter.response(&mut stream.cx, head, config(entry, route));
+    let mut opened = false;
+    for entry in entries.iter().rev() {
+        if !entry.sees_responses || !runs(entry, route) {
+            continue;
+        }
+        if entry.uses_io && !opened {
+            opened = true;
+            io::open_response(stream, answer, asked.head);
+        }
+        let config = config(entry, route);
+        let Stream { cx, timer, progress, .. } = stream;
+        let seen = match entry.filter.response(cx, &mut answer.head, config) {
+            Flow::Continue => continue,
+            Flow::Reply(reply) => Ok(Some(reply)),
+            Flow::Await(waiting) => within(waiting, timer, progress.as_ref()).await,
+        };
+        let reply = match seen {
+            Ok(None) => continue,
+            Ok(Some(reply)) => reply,
+            Err(expired) => forward::expired(expired, stream),
+        };
+        io::drop_response(stream);
+        *answer = *local(stream, reply, asked.grpc);
+        return;
+    }
+    if opened {
+        io::close_response(stream, answer);
+    }
+}
+
+/// Tells the filters that a stream has ended.
+pub(crate) fn finished(
+    entries: &[HttpFilterEntry],
+    cx: &StreamCx,
+    record: &LogRecord<'_>,
+    route: Option<&Route>,
+) {
+    for entry in entries {
+        if entry.filter.sees_ends() && runs(entry, route) {
+            entry.filter.finished(cx, record, config(entry, route));
         }
     }
+}
+
+/// Waits for a filter within the time limits of the stream; frames that arrive count as activity.
+async fn within(
+    mut waiting: Waiting<'_>,
+    timer: &mut StreamTimer,
+    progress: Option<&Rc<RequestProgress>>,
+) -> Result<Option<LocalReply>, Expired> {
+    let mut seen = progress.map_or(0, |progress| progress.frames.get());
+    poll_fn(|cx| {
+        if let Poll::Ready(done) = waiting.as_mut().poll(cx) {
+            return Poll::Ready(Ok(done));
+        }
+        if let Some(progress) = progress {
+            if std::mem::replace(&mut seen, progress.frames.get()) != seen {
+                timer.touch();
+            }
+            if progress.ended.get() {
+                timer.limit_request(None);
+            }
+        }
+        timer.poll(cx).map(Err)
+    })
+    .await
 }
 
 fn config<'a>(entry: &HttpFilterEntry, route: Option<&'a Route>) -> Option<&'a RouteFilterConfig> {

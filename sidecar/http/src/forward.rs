@@ -24,13 +24,21 @@ use weft_telemetry::ResponseFlag;
 use crate::demand;
 use crate::manager::{Answer, Plan, local};
 use crate::stream::{Stream, copy_of};
+use crate::timer::Expired;
 use choose::Target;
+use failure::Failure;
 use source::RequestSource;
 use tries::Tries;
 
 pub(crate) use hash::of_client;
 pub(crate) use prepare::rewritten_path;
 pub(crate) use timeouts::Limits;
+
+/// The reply to a client whose request took too long before it went upstream or after its answer
+/// came back.
+pub(crate) fn expired(expired: Expired, stream: &mut Stream) -> LocalReply {
+    Failure::Expired(expired).into_reply(stream)
+}
 
 /// Sends a request where its route says, and gives the upstream's answer or one of our own.
 pub(crate) async fn forward(plan: &Plan<'_>, action: &Forward, stream: &mut Stream) -> Box<Answer> {

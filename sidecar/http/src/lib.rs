@@ -8,12 +8,14 @@
 //! `stream::Stream` until the response has ended, however it ends.
 
 mod body;
+mod callouts;
 mod connection;
 mod date;
 mod demand;
 mod filters;
 mod forward;
 mod inbound;
+mod io;
 mod manager;
 mod mutate;
 mod names;

@@ -11,7 +11,7 @@ use http::response::Parts as ResponseHead;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
 use weft_codec::Incoming;
 use weft_codec::http1::Refusal;
-use weft_filter_api::{LocalReply, Protocol};
+use weft_filter_api::{BoxedBody, LocalReply, Protocol};
 use weft_model::{HeaderMutations, Route, RouteAction, Routes, ServerHeader, VirtualHost};
 use weft_route::{Outcome, RequestView};
 use weft_telemetry::{ResponseFlag, clock};
@@ -19,7 +19,7 @@ use weft_upstream::UpstreamBody;
 
 use crate::body::ReplyBody;
 use crate::connection::{HttpConnection, SeenRoutes};
-use crate::filters::{self, Reached};
+use crate::filters::{self, Asked};
 use crate::inbound::{self, Kind};
 use crate::mutate;
 use crate::stream::Stream;
@@ -37,6 +37,8 @@ pub(crate) enum AnswerBody {
     Local(Bytes),
     /// From the upstream.
     Upstream(UpstreamBody),
+    /// From a filter.
+    Filtered(BoxedBody),
 }
 
 /// A route that was found, with everything that its request depends on.
@@ -115,6 +117,7 @@ async fn answer(mut stream: Box<Stream>) -> Response<ReplyBody> {
             ReplyBody::detached()
         }
         AnswerBody::Upstream(body) => ReplyBody::upstream(body, stream),
+        AnswerBody::Filtered(body) => ReplyBody::filtered(body, stream),
     };
     Response::from_parts(head, body)
 }
@@ -153,9 +156,12 @@ async fn run(stream: &mut Stream, kind: Kind) -> Box<Answer> {
     }
     stream.cx.route_name = choice.name();
     let entries = &*connection.manager.filters;
-    let mut reached = Reached::default();
+    let asked = Asked { head: stream.head.method == Method::HEAD, grpc: kind.grpc };
+    if connection.manager.filters.see_ends() {
+        stream.keep_route(choice.shared_route());
+    }
     if !entries.is_empty() && refusal.is_none() {
-        refusal = filters::down(entries, stream, choice.route(), &mut reached).await;
+        refusal = filters::down(entries, stream, choice.route()).await;
         if refusal.is_none() && std::mem::take(&mut stream.cx.route_changed) {
             let kind = Kind { https: inbound::is_https(&stream.head.headers), ..kind };
             choice = choose(&connection, seen.as_deref(), &stream.head, kind, random);
@@ -172,7 +178,7 @@ async fn run(stream: &mut Stream, kind: Kind) -> Box<Answer> {
         }
     };
     if !entries.is_empty() {
-        filters::up(entries, stream, &mut answer.head, choice.route(), reached);
+        filters::up(entries, stream, &mut answer, choice.route(), asked).await;
     }
     answer
 }
@@ -213,6 +219,10 @@ fn choose<'a>(
 
 impl<'a> Choice<'a> {
     fn route(&self) -> Option<&'a Route> {
+        self.shared_route().map(|route| &**route)
+    }
+
+    fn shared_route(&self) -> Option<&'a Arc<Route>> {
         match self {
             Self::Route(plan) => Some(plan.route),
             Self::Https | Self::Nothing | Self::NoHost => None,

@@ -2,17 +2,22 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::request::Parts as RequestHead;
 use http::{HeaderMap, Request, Version};
+use http_body::Frame;
 use tokio::time::Instant;
-use weft_codec::Incoming;
-use weft_filter_api::{Protocol, StreamCx};
+use weft_codec::{CodecError, Incoming};
+use weft_filter_api::{LocalReply, Protocol, StreamCx};
+use weft_model::Route;
 use weft_telemetry::{LogRecord, ResponseFlag, clock};
 
 use crate::connection::HttpConnection;
+use crate::filters;
 use crate::forward::Limits;
 use crate::timer::{Expired, StreamTimer};
 
@@ -33,10 +38,11 @@ pub(crate) struct Stream {
     /// When the request had been received whole.
     request_over: Option<Instant>,
     seen_frames: u32,
-    /// The heads, where an access log wants them.
+    /// The route, where filters see how the stream ends.
+    route: Option<Arc<Route>>,
+    /// The heads, where an access log or a filter wants them.
     logged: Option<Box<Logged>>,
     status: u16,
-    until_response: Option<Duration>,
     /// Bytes of the response's body.
     pub(crate) sent: u64,
     /// Whether the client left before it could be answered.
@@ -58,6 +64,36 @@ pub(crate) struct RequestProgress {
     pub(crate) malformed: Cell<bool>,
     /// Who waits for the end.
     pub(crate) waiting: RefCell<Option<Waker>>,
+    /// What a filter that ended the body says to the client.
+    pub(crate) refusal: RefCell<Option<Box<LocalReply>>>,
+}
+
+impl RequestProgress {
+    /// Of a request without a body.
+    pub(crate) fn over() -> Self {
+        Self { ended: Cell::new(true), ..Self::default() }
+    }
+
+    /// A frame arrived, or the body ended or failed.
+    pub(crate) fn passed(&self, frame: Option<&Result<Frame<Bytes>, CodecError>>) {
+        self.frames.set(self.frames.get().wrapping_add(1));
+        match frame {
+            Some(Ok(frame)) => {
+                let bytes = frame.data_ref().map_or(0, Bytes::len);
+                self.received.set(self.received.get() + bytes as u64);
+            }
+            Some(Err(error)) => self.malformed.set(matches!(error, CodecError::Malformed(_))),
+            None => {}
+        }
+    }
+
+    /// All of the body has arrived.
+    pub(crate) fn end(&self) {
+        self.ended.set(true);
+        if let Some(waiting) = self.waiting.take() {
+            waiting.wake();
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -65,6 +101,7 @@ struct Logged {
     request: RequestHead,
     response: HeaderMap,
     trailers: Option<HeaderMap>,
+    until_response: Option<Duration>,
 }
 
 impl Stream {
@@ -101,9 +138,9 @@ impl Stream {
             limits: Limits::default(),
             request_over: None,
             seen_frames: 0,
+            route: None,
             logged: None,
             status: 0,
-            until_response: None,
             sent: 0,
             abandoned: false,
             complete: false,
@@ -111,13 +148,25 @@ impl Stream {
         Box::write(place, stream)
     }
 
+    /// Keeps the route for filters that see how the stream ends.
+    pub(crate) fn keep_route(&mut self, route: Option<&Arc<Route>>) {
+        self.route = route.cloned();
+    }
+
+    /// Whether anybody is told how the stream ended.
+    fn is_recorded(&self) -> bool {
+        let manager = &self.connection.manager;
+        !manager.access_logs.is_empty() || manager.filters.see_ends()
+    }
+
     /// Keeps the request's head for the access log, as it is sent upstream.
     pub(crate) fn log_request(&mut self) {
-        if !self.connection.manager.access_logs.is_empty() {
+        if self.is_recorded() {
             self.logged = Some(Box::new(Logged {
                 request: copy_of(&self.head),
                 response: HeaderMap::new(),
                 trailers: None,
+                until_response: None,
             }));
         }
     }
@@ -141,16 +190,19 @@ impl Stream {
 
     /// The upstream's response has begun.
     pub(crate) fn response_began(&mut self) {
-        if self.logged.is_some() {
-            self.until_response = Some(clock::now().saturating_duration_since(self.cx.started));
+        if let Some(logged) = &mut self.logged {
+            let now = clock::now();
+            logged.until_response = Some(now.saturating_duration_since(self.cx.started));
         }
     }
 
     /// The request goes upstream; the limits count from when it has been received whole.
     pub(crate) fn begin_exchange(&mut self, limits: Limits) {
         self.limits = limits;
-        if self.progress.is_none() {
-            self.request_is_over(self.cx.started);
+        match &self.progress {
+            None => self.request_is_over(self.cx.started),
+            Some(progress) if progress.ended.get() => self.request_is_over(clock::now()),
+            Some(_) => {}
         }
     }
 
@@ -212,7 +264,7 @@ impl Stream {
         self.status != 0
     }
 
-    fn write_logs(&self, duration: Duration) {
+    fn tell_end(&self, duration: Duration) {
         let logged = self.logged.as_deref();
         let since = |moment: Instant| moment.saturating_duration_since(self.cx.started);
         // A request without a body is whole when it arrives.
@@ -220,7 +272,7 @@ impl Stream {
         let record = LogRecord {
             duration: Some(duration),
             until_request_end: self.request_over.map(since).or_else(at_once),
-            until_response: self.until_response,
+            until_response: logged.and_then(|logged| logged.until_response),
             response_headers: logged.map(|logged| &logged.response),
             response_trailers: logged.and_then(|logged| logged.trailers.as_ref()),
             status: self.status,
@@ -230,6 +282,10 @@ impl Stream {
         };
         for log in &self.connection.manager.access_logs {
             log.log(&record);
+        }
+        if self.connection.manager.filters.see_ends() {
+            let entries = &self.connection.manager.filters;
+            filters::finished(entries, &self.cx, &record, self.route.as_deref());
         }
     }
 }
@@ -275,8 +331,8 @@ impl Drop for Stream {
         let now = self.connection.end_stream();
         let duration = now.saturating_duration_since(self.cx.started);
         stats.rq_time.record(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX));
-        if !self.connection.manager.access_logs.is_empty() {
-            self.write_logs(duration);
+        if self.is_recorded() {
+            self.tell_end(duration);
         }
     }
 }

@@ -53,7 +53,7 @@ pub use listener::{
 };
 pub use manager::{
     Codec, EscapedSlashes, ForwardClientCert, ForwardClientCertMode, HttpConnectionManager,
-    HttpFilterEntry, RouteSource, ServerHeader, Underscores, XffSettings,
+    HttpFilterEntry, HttpFilters, RouteSource, ServerHeader, Underscores, XffSettings,
 };
 pub use options::{Http1Options, Http2Options, KeepalivePings, TcpKeepalive};
 pub use outlier::{EjectionCause, Enforcing, OutlierDetection};

@@ -1,5 +1,6 @@
 //! The HTTP connection manager.
 
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,7 +19,7 @@ pub struct HttpConnectionManager {
     /// `route_config` or `rds`
     pub routes: RouteSource,
     /// `http_filters` without the router, in order.
-    pub filters: Arc<[HttpFilterEntry]>,
+    pub filters: HttpFilters,
     /// `envoy.filters.http.on_demand`: asked only for requests that have no host or cluster.
     pub on_demand: Option<OnDemandFilter>,
     /// `use_remote_address`, `xff_num_trusted_hops`, …
@@ -104,6 +105,36 @@ pub enum RouteSource {
     Discovered(NamedSlot<Routes>),
 }
 
+/// The HTTP filters of a connection manager, in order.
+#[derive(Clone, Debug, Default)]
+pub struct HttpFilters {
+    entries: Arc<[HttpFilterEntry]>,
+    see_ends: bool,
+}
+
+impl HttpFilters {
+    /// Whether any of them sees how streams end.
+    #[must_use]
+    pub fn see_ends(&self) -> bool {
+        self.see_ends
+    }
+}
+
+impl From<Vec<HttpFilterEntry>> for HttpFilters {
+    fn from(entries: Vec<HttpFilterEntry>) -> Self {
+        let see_ends = entries.iter().any(|entry| entry.filter.sees_ends());
+        Self { entries: entries.into(), see_ends }
+    }
+}
+
+impl Deref for HttpFilters {
+    type Target = [HttpFilterEntry];
+
+    fn deref(&self) -> &[HttpFilterEntry] {
+        &self.entries
+    }
+}
+
 /// One HTTP filter of the chain.
 #[derive(Clone, Debug)]
 pub struct HttpFilterEntry {
@@ -113,6 +144,27 @@ pub struct HttpFilterEntry {
     pub filter: Arc<dyn HttpFilter>,
     /// `disabled`: runs only where a route enables it.
     pub disabled: bool,
+    /// Whether it sees requests; of [`HttpFilter::sees_requests`].
+    pub sees_requests: bool,
+    /// Whether it sees responses; of [`HttpFilter::sees_responses`].
+    pub sees_responses: bool,
+    /// Whether it uses bodies or callouts; of [`HttpFilter::uses_io`].
+    pub uses_io: bool,
+}
+
+impl HttpFilterEntry {
+    /// A filter, asked for what it looks at.
+    #[must_use]
+    pub fn new(name: &str, filter: Arc<dyn HttpFilter>, disabled: bool) -> Self {
+        Self {
+            name: name.into(),
+            disabled,
+            sees_requests: filter.sees_requests(),
+            sees_responses: filter.sees_responses(),
+            uses_io: filter.uses_io(),
+            filter,
+        }
+    }
 }
 
 /// How `X-Forwarded-For` is read and written.

@@ -8,7 +8,8 @@ use weft_filters::config::{FieldError, Within, header_value, limit, opt_duration
 use weft_filters::{FilterCx, HttpFilterKind, compile_http};
 use weft_model::{
     Codec, EscapedSlashes, ForwardClientCert, ForwardClientCertMode, HttpConnectionManager,
-    HttpFilterEntry, OnDemandFilter, RouteSource, ServerHeader, Underscores, XffSettings,
+    HttpFilterEntry, HttpFilters, OnDemandFilter, RouteSource, ServerHeader, Underscores,
+    XffSettings,
 };
 use weft_telemetry::HttpStats;
 use weft_xds_proto::pb::envoy::config::core::v3::http_protocol_options::HeadersWithUnderscoresAction;
@@ -180,7 +181,7 @@ fn discovered(cx: &mut Cx<'_>, rds: &Rds, odcds: bool) -> Result<RouteSource, Fi
 }
 
 /// The filters to run, and the one that is not run but looked at.
-type Filters = (Arc<[HttpFilterEntry]>, Option<OnDemandFilter>);
+type Filters = (HttpFilters, Option<OnDemandFilter>);
 
 fn filters(cx: &Cx<'_>, config: &PbManager) -> Result<Filters, FieldError> {
     let configs = &config.http_filters;
@@ -205,11 +206,9 @@ fn filters(cx: &Cx<'_>, config: &PbManager) -> Result<Filters, FieldError> {
                     demand: Arc::clone(cx.demand),
                 });
             }
-            Some(HttpFilterKind::Filter(filter)) => filters.push(HttpFilterEntry {
-                name: config.name.as_str().into(),
-                filter,
-                disabled: config.disabled,
-            }),
+            Some(HttpFilterKind::Filter(filter)) => {
+                filters.push(HttpFilterEntry::new(&config.name, filter, config.disabled));
+            }
         }
     }
     if !router {

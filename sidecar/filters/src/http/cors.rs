@@ -120,17 +120,20 @@ impl HttpFilter for Cors {
         Flow::Reply(reply)
     }
 
-    fn response(
-        &self,
-        cx: &mut StreamCx,
-        head: &mut ResponseHead,
-        route: Option<&RouteFilterConfig>,
-    ) {
+    fn response<'a>(
+        &'a self,
+        cx: &'a mut StreamCx,
+        head: &'a mut ResponseHead,
+        route: Option<&'a RouteFilterConfig>,
+    ) -> Flow<'a> {
         let policy = route.and_then(|route| route.downcast_ref::<Policy>());
-        let (Some(policy), Some(AllowedOrigin(origin))) = (policy, cx.state.get()) else { return };
+        let (Some(policy), Some(AllowedOrigin(origin))) = (policy, cx.state.get()) else {
+            return Flow::Continue;
+        };
         policy.mark(origin.clone(), &mut head.headers);
         if let Some(exposed) = &policy.exposed {
             head.headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, exposed.clone());
         }
+        Flow::Continue
     }
 }

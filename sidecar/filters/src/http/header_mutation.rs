@@ -138,14 +138,15 @@ impl HttpFilter for HeaderMutation {
         Flow::Continue
     }
 
-    fn response(
-        &self,
-        cx: &mut StreamCx,
-        head: &mut ResponseHead,
-        route: Option<&RouteFilterConfig>,
-    ) {
+    fn response<'a>(
+        &'a self,
+        cx: &'a mut StreamCx,
+        head: &'a mut ResponseHead,
+        route: Option<&'a RouteFilterConfig>,
+    ) -> Flow<'a> {
         for mutation in self.in_order(route, |changes| &changes.response) {
             mutation.apply(head, cx);
         }
+        Flow::Continue
     }
 }

@@ -143,12 +143,13 @@ impl HttpFilter for HeaderToMetadata {
         Flow::Continue
     }
 
-    fn response(
-        &self,
-        cx: &mut StreamCx,
-        head: &mut ResponseHead,
-        route: Option<&RouteFilterConfig>,
-    ) {
+    fn response<'a>(
+        &'a self,
+        cx: &'a mut StreamCx,
+        head: &'a mut ResponseHead,
+        route: Option<&'a RouteFilterConfig>,
+    ) -> Flow<'a> {
         apply(&self.on(route).response, &mut head.headers, cx);
+        Flow::Continue
     }
 }

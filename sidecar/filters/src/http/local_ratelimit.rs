@@ -171,13 +171,19 @@ impl HttpFilter for LocalRateLimit {
         Flow::Reply(limits.refuse(cx, head))
     }
 
-    fn response(&self, cx: &mut StreamCx, head: &mut ResponseHead, _: Option<&RouteFilterConfig>) {
-        let Some(Decided(bucket)) = cx.state.get() else { return };
+    fn response<'a>(
+        &'a self,
+        cx: &'a mut StreamCx,
+        head: &'a mut ResponseHead,
+        _: Option<&'a RouteFilterConfig>,
+    ) -> Flow<'a> {
+        let Some(Decided(bucket)) = cx.state.get() else { return Flow::Continue };
         let seconds = bucket.until_next().as_secs_f64().ceil();
         head.headers.append(&LIMIT, HeaderValue::from(bucket.max()));
         head.headers.append(&REMAINING, HeaderValue::from(bucket.remaining()));
         if let Ok(seconds) = HeaderValue::try_from(format!("{seconds:.0}")) {
             head.headers.append(&RESET, seconds);
         }
+        Flow::Continue
     }
 }

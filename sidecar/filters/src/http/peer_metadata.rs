@@ -71,12 +71,18 @@ impl HttpFilter for PeerMetadata {
         Flow::Continue
     }
 
-    fn response(&self, cx: &mut StreamCx, head: &mut ResponseHead, _: Option<&RouteFilterConfig>) {
+    fn response<'a>(
+        &'a self,
+        cx: &'a mut StreamCx,
+        head: &'a mut ResponseHead,
+        _: Option<&'a RouteFilterConfig>,
+    ) -> Flow<'a> {
         if self.from_upstream {
             strip(&mut head.headers);
         }
         if self.to_client && cx.state.get::<ClientTold>().is_some() {
             self.tell(&mut head.headers);
         }
+        Flow::Continue
     }
 }

@@ -43,6 +43,12 @@ impl Failure {
 
     /// Gives up: marks the stream and makes the reply.
     pub(super) fn into_reply(self, stream: &mut Stream) -> LocalReply {
+        if matches!(self, Self::Upstream(UpstreamError::RequestBody))
+            && let Some(progress) = &stream.progress
+            && let Some(refusal) = progress.refusal.take()
+        {
+            return *refusal;
+        }
         let malformed = stream.progress.as_ref().is_some_and(|progress| progress.malformed.get());
         if malformed && matches!(self, Self::Upstream(UpstreamError::RequestBody)) {
             stream.cx.flags.set(ResponseFlag::DownstreamProtocolError);

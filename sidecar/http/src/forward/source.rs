@@ -10,6 +10,7 @@ use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use weft_codec::{CodecError, Incoming};
+use weft_filter_api::{BodyError, BoxedBody, MessageBody};
 use weft_upstream::RequestBody;
 
 use crate::stream::{RequestProgress, Stream};
@@ -18,6 +19,8 @@ use crate::stream::{RequestProgress, Stream};
 pub(super) enum RequestSource {
     /// There is none.
     Empty,
+    /// A filter has read it whole or replaced it.
+    Whole(Bytes),
     /// It arrives while it is sent.
     Streamed(Rc<Source>),
 }
@@ -31,7 +34,9 @@ pub(super) struct Source {
 }
 
 struct State {
-    incoming: Incoming,
+    incoming: Origin,
+    /// Whether all of it was read.
+    over: bool,
     /// What has been read, in order, as long as it may be needed again.
     kept: Vec<Part>,
     bytes: usize,
@@ -43,6 +48,14 @@ struct State {
     reading: u32,
     /// Told when all of it is there.
     sinks: Vec<Sink>,
+}
+
+/// Where a body comes from.
+enum Origin {
+    /// The client.
+    Client(Incoming),
+    /// A filter, which reads what the client sends.
+    Filter(BoxedBody),
 }
 
 type Sink = Box<dyn FnOnce(Option<Bytes>)>;
@@ -65,13 +78,34 @@ impl From<Part> for Frame<Bytes> {
 impl RequestSource {
     /// The body of a request; `keep`: it may be sent again, if it is not longer than `limit`.
     pub(super) fn new(keep: bool, limit: usize, stream: &mut Stream) -> Self {
+        if let Some(io) = &mut stream.cx.opened {
+            let body = std::mem::take(&mut io.request);
+            return Self::filtered(keep, limit, body, stream);
+        }
         let incoming = stream.incoming.take().filter(|incoming| !incoming.is_end_stream());
         let Some(incoming) = incoming else { return Self::Empty };
         let progress = Rc::new(RequestProgress::default());
         stream.progress = Some(Rc::clone(&progress));
+        Self::streamed(keep, limit, Origin::Client(incoming), progress)
+    }
+
+    /// The body that filters leave.
+    fn filtered(keep: bool, limit: usize, body: MessageBody, stream: &mut Stream) -> Self {
+        match body.whole() {
+            Some(content) if content.is_empty() => return Self::Empty,
+            Some(content) => return Self::Whole(content),
+            None => {}
+        }
+        let over = || Rc::new(RequestProgress::over());
+        let progress = Rc::clone(stream.progress.get_or_insert_with(over));
+        Self::streamed(keep, limit, Origin::Filter(body.into_body()), progress)
+    }
+
+    fn streamed(keep: bool, limit: usize, incoming: Origin, progress: Rc<RequestProgress>) -> Self {
         let size = incoming.size_hint();
         let state = State {
             incoming,
+            over: false,
             kept: Vec::new(),
             bytes: 0,
             limit: if keep { limit } else { 0 },
@@ -84,7 +118,11 @@ impl RequestSource {
 
     /// The body for the next try; earlier ones end.
     pub(super) fn read(&self) -> RequestBody {
-        let Self::Streamed(source) = self else { return RequestBody::Empty };
+        let source = match self {
+            Self::Empty => return RequestBody::Empty,
+            Self::Whole(content) => return RequestBody::Full(content.clone()),
+            Self::Streamed(source) => source,
+        };
         let mut state = source.state.borrow_mut();
         state.reading += 1;
         let reading = state.reading;
@@ -99,7 +137,7 @@ impl RequestSource {
     /// Whether the body can be sent once more from its beginning.
     pub(super) fn can_repeat(&self) -> bool {
         match self {
-            Self::Empty => true,
+            Self::Empty | Self::Whole(_) => true,
             Self::Streamed(source) => source.state.borrow().whole,
         }
     }
@@ -108,6 +146,7 @@ impl RequestSource {
     pub(super) fn collect(&self, limit: usize, sink: Sink) {
         match self {
             Self::Empty => sink(Some(Bytes::new())),
+            Self::Whole(content) => sink((content.len() <= limit).then(|| content.clone())),
             Self::Streamed(source) => {
                 let mut state = source.state.borrow_mut();
                 state.limit = state.limit.max(limit);
@@ -125,30 +164,55 @@ impl Source {
         cx: &mut Context<'_>,
         state: &mut State,
     ) -> Poll<Option<Result<Frame<Bytes>, CodecError>>> {
-        let frame = ready!(Pin::new(&mut state.incoming).poll_frame(cx));
-        let progress = &self.progress;
-        progress.frames.set(progress.frames.get().wrapping_add(1));
-        match &frame {
-            Some(Ok(frame)) => {
-                if let Some(data) = frame.data_ref() {
-                    progress.received.set(progress.received.get() + data.len() as u64);
+        let frame = match &mut state.incoming {
+            Origin::Client(incoming) => {
+                let frame = ready!(Pin::new(&mut *incoming).poll_frame(cx));
+                self.progress.passed(frame.as_ref());
+                if frame.is_none() || incoming.is_end_stream() {
+                    self.progress.end();
                 }
-                state.keep(frame);
+                frame
             }
-            Some(Err(error)) => {
-                progress.malformed.set(matches!(error, CodecError::Malformed(_)));
-                state.give_up();
+            // What it reads counts itself.
+            Origin::Filter(body) => {
+                let frame = ready!(body.as_mut().poll_frame(cx));
+                frame.map(|frame| frame.map_err(|error| self.refused(error)))
             }
+        };
+        match &frame {
+            Some(Ok(frame)) => state.keep(frame),
+            Some(Err(_)) => state.give_up(),
             None => {}
         }
-        if state.incoming.is_end_stream() || frame.is_none() {
-            progress.ended.set(true);
-            if let Some(waiting) = progress.waiting.take() {
-                waiting.wake();
-            }
+        if frame.is_none() || state.incoming.is_end_stream() {
+            state.over = true;
             state.complete();
         }
         Poll::Ready(frame)
+    }
+
+    /// Keeps what a filter that ends the body says to the client.
+    fn refused(&self, error: BodyError) -> CodecError {
+        if let BodyError::Refused(reply) = error {
+            *self.progress.refusal.borrow_mut() = Some(reply);
+        }
+        CodecError::Body
+    }
+}
+
+impl Origin {
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Client(incoming) => incoming.is_end_stream(),
+            Self::Filter(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Client(incoming) => incoming.size_hint(),
+            Self::Filter(body) => body.size_hint(),
+        }
     }
 }
 
@@ -223,7 +287,7 @@ impl Body for Reading {
                 this.next += 1;
                 Some(Ok(part.into()))
             }
-            None if source.progress.ended.get() => None,
+            None if state.over => None,
             None => {
                 let frame = ready!(source.poll_fresh(cx, &mut state));
                 this.next = state.kept.len();
@@ -238,7 +302,7 @@ impl Body for Reading {
 
     fn is_end_stream(&self) -> bool {
         let state = self.source.state.borrow();
-        self.source.progress.ended.get() && self.next >= state.kept.len()
+        state.over && self.next >= state.kept.len()
     }
 
     fn size_hint(&self) -> SizeHint {

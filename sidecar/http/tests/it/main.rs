@@ -10,6 +10,7 @@ mod codec;
 mod demand;
 mod drain;
 mod headers;
+mod io;
 mod logs;
 mod replies;
 mod retries;

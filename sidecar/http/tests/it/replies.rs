@@ -195,25 +195,26 @@ impl HttpFilter for Gate {
         }
     }
 
-    fn response(
-        &self,
-        _cx: &mut StreamCx,
-        head: &mut http::response::Parts,
-        _route: Option<&RouteFilterConfig>,
-    ) {
+    fn response<'a>(
+        &'a self,
+        _cx: &'a mut StreamCx,
+        head: &'a mut http::response::Parts,
+        _route: Option<&'a RouteFilterConfig>,
+    ) -> Flow<'a> {
         head.headers.append("x-passed", http::HeaderValue::from_static(self.0));
+        Flow::Continue
     }
 }
 
 fn gate(name: &'static str) -> HttpFilterEntry {
-    HttpFilterEntry { name: name.into(), filter: std::sync::Arc::new(Gate(name)), disabled: false }
+    HttpFilterEntry::new(name, std::sync::Arc::new(Gate(name)), false)
 }
 
 #[test]
 fn filters_see_requests_in_order_and_responses_in_reverse() {
     local(async {
         let mut setup = Setup::to(server::echo_head().await);
-        setup.manager.filters = [gate("first"), gate("late"), gate("off"), gate("last")].into();
+        setup.manager.filters = vec![gate("first"), gate("late"), gate("off"), gate("last")].into();
         setup.first_route().disabled_filters = vec!["off".into()];
         let world = setup.start().await;
         let mut client = Client::connect(world.address).await;
@@ -229,8 +230,9 @@ fn filters_see_requests_in_order_and_responses_in_reverse() {
             (answer.status(), passed.join(" "))
         };
         assert_eq!(ask("nobody").await, (200, "last late first".into()));
-        assert_eq!(ask("late").await, (403, "late first".into()));
-        assert_eq!(ask("first").await, (403, "first".into()));
+        // A reply passes the filters that have not seen the request too, as in Envoy.
+        assert_eq!(ask("late").await, (403, "last late first".into()));
+        assert_eq!(ask("first").await, (403, "last late first".into()));
         assert_eq!(ask("off").await, (200, "last late first".into()));
     });
 }

@@ -12,7 +12,7 @@ use crate::client::Client;
 use crate::server;
 use crate::world::{Setup, local};
 
-fn policy(on: u32, retries: u32) -> RetryPolicy {
+pub(crate) fn policy(on: u32, retries: u32) -> RetryPolicy {
     RetryPolicy {
         on: RetryOn(on),
         retries,

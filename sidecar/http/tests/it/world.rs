@@ -15,8 +15,8 @@ use weft_model::{
     Cluster, ClusterChoice, ClusterHandle, ClusterSlot, Codec, Endpoint, EndpointAddress,
     EndpointSet, EscapedSlashes, FilterChain, FilterChainTable, Forward, ForwardClientCert,
     HandOff, HeaderMutations, HostRewrite, Http1Options, Http2Options, HttpConnectionManager,
-    ListenAddress, Listener, PathRewrite, Priority, Route, RouteAction, RouteSource, Routes,
-    ServerHeader, Snapshot, SnapshotPublisher, TcpProxy, Terminal, TrafficDirection,
+    HttpFilters, ListenAddress, Listener, PathRewrite, Priority, Route, RouteAction, RouteSource,
+    Routes, ServerHeader, Snapshot, SnapshotPublisher, TcpProxy, Terminal, TrafficDirection,
     TransportSocket, Underscores, VirtualHost, XffSettings,
 };
 use weft_net::{Drain, DrainPlan, ListenerEvent, ListenerOptions, ListenerSet};
@@ -297,7 +297,7 @@ fn manager(stats: HttpStats) -> HttpConnectionManager {
     HttpConnectionManager {
         codec: Codec::Auto,
         routes: RouteSource::Inline(Arc::new(empty)),
-        filters: Arc::new([]),
+        filters: HttpFilters::default(),
         on_demand: None,
         xff: XffSettings::default(),
         client_cert: ForwardClientCert::default(),
