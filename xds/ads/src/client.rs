@@ -47,6 +47,15 @@ pub trait ClientProtocol {
     /// The next message to send, if any.
     fn next_request(&mut self) -> Option<Self::Request>;
 
+    /// Whether a refusal is held back: the server answers it with what was refused, and would do so
+    /// without end. To be let go after a while.
+    fn holds_back(&self) -> bool {
+        false
+    }
+
+    /// Sends what is held back.
+    fn let_go(&mut self) {}
+
     /// What is held.
     fn holdings(&self) -> &Holdings;
 

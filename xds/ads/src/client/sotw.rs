@@ -39,6 +39,35 @@ struct Stream {
     open: BTreeSet<ResourceType>,
     types: BTreeMap<ResourceType, TypeStream>,
     acks: VecDeque<(ResourceType, Option<Status>, String)>,
+    /// Version and text of the last refusal, of types of which the last response was refused.
+    refused: BTreeMap<ResourceType, (String, String)>,
+    /// Refusals that say again what the server knows, with their nonces.
+    held_back: BTreeMap<ResourceType, (Status, String)>,
+}
+
+impl Stream {
+    /// Answers a response, now or later.
+    fn answer(
+        &mut self,
+        kind: ResourceType,
+        version: String,
+        error: Option<Status>,
+        nonce: String,
+    ) {
+        self.held_back.remove(&kind);
+        let Some(error) = error else {
+            self.refused.remove(&kind);
+            self.acks.push_back((kind, None, nonce));
+            return;
+        };
+        let said = (version, error.message.clone());
+        if self.refused.get(&kind) == Some(&said) {
+            self.held_back.insert(kind, (error, nonce));
+        } else {
+            self.refused.insert(kind, said);
+            self.acks.push_back((kind, Some(error), nonce));
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -183,12 +212,12 @@ impl ClientProtocol for SotwClient {
     }
 
     fn complete(&mut self, pending: Pending, rejected: Vec<Rejection>) {
-        let (kind, nonce) = (pending.kind, pending.nonce.clone());
+        let (kind, version, nonce) = (pending.kind, pending.version.clone(), pending.nonce.clone());
         let none = Subscription::none();
         let wanted = self.wanted.get(&kind).unwrap_or(&none);
         let rejected = self.holdings.take(pending, rejected, wanted);
         if let Some(stream) = &mut self.stream {
-            stream.acks.push_back((kind, error_detail(&rejected), nonce));
+            stream.answer(kind, version, error_detail(&rejected), nonce);
         }
     }
 
@@ -201,7 +230,23 @@ impl ClientProtocol for SotwClient {
             return self.request(kind, error);
         }
         let kind = self.unannounced()?;
-        self.request(kind, None)
+        // The server hears only the nonce of its last response.
+        let stream = self.stream.as_mut()?;
+        let (error, nonce) = stream.held_back.remove(&kind).unzip();
+        if let (Some(nonce), Some(told)) = (nonce, stream.types.get_mut(&kind)) {
+            told.nonce = nonce;
+        }
+        self.request(kind, error)
+    }
+
+    fn holds_back(&self) -> bool {
+        self.stream.as_ref().is_some_and(|stream| !stream.held_back.is_empty())
+    }
+
+    fn let_go(&mut self) {
+        let Some(stream) = &mut self.stream else { return };
+        let held = std::mem::take(&mut stream.held_back).into_iter();
+        stream.acks.extend(held.map(|(kind, (error, nonce))| (kind, Some(error), nonce)));
     }
 
     fn holdings(&self) -> &Holdings {

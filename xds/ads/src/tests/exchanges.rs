@@ -385,3 +385,61 @@ fn a_resource_of_another_type_is_refused_by_its_place() {
         "{message}"
     );
 }
+
+/// A response of the state of the world with two clusters.
+fn clusters(version: &str, nonce: &str) -> DiscoveryResponse {
+    DiscoveryResponse {
+        version_info: version.into(),
+        nonce: nonce.into(),
+        type_url: CDS.type_url().into(),
+        resources: vec![body(CDS, "a", 1), body(CDS, "bad", 1)],
+        ..Default::default()
+    }
+}
+
+fn refuse_bad(client: &mut SotwClient, response: DiscoveryResponse) -> Vec<DiscoveryRequest> {
+    let received = client.receive(response).unwrap();
+    let bad = Rejection {
+        resource_type: CDS,
+        name: "bad".into(),
+        field: String::new(),
+        reason: "wrong".into(),
+    };
+    client.complete(received.pending, vec![bad]);
+    requests(client)
+}
+
+#[test]
+fn a_refusal_that_is_answered_with_what_was_refused_is_held_back_until_it_is_let_go() {
+    let mut client = SotwClient::new(node());
+    subscribe(&mut client, &mesh());
+    client.connected();
+    requests(&mut client);
+    let first = refuse_bad(&mut client, clusters("1", "n1"));
+    assert_eq!(first[0].response_nonce, "n1");
+    assert!(first[0].error_detail.is_some() && !client.holds_back());
+    assert!(refuse_bad(&mut client, clusters("1", "n2")).is_empty());
+    assert!(client.holds_back());
+    client.let_go();
+    let again = requests(&mut client);
+    assert_eq!(again[0].response_nonce, "n2");
+    assert!(again[0].error_detail.is_some() && !client.holds_back());
+    // Another version is answered at once.
+    assert_eq!(refuse_bad(&mut client, clusters("2", "n3"))[0].response_nonce, "n3");
+}
+
+#[test]
+fn a_refusal_that_is_held_back_goes_with_the_next_subscription() {
+    let mut client = SotwClient::new(node());
+    subscribe(&mut client, &mesh());
+    client.connected();
+    requests(&mut client);
+    refuse_bad(&mut client, clusters("1", "n1"));
+    refuse_bad(&mut client, clusters("1", "n2"));
+    let more = Subscription::WildcardAnd(["x".to_owned()].into());
+    subscribe(&mut client, &[(CDS, more)]);
+    let told = requests(&mut client);
+    let told = told.iter().find(|request| request.type_url == CDS.type_url()).unwrap();
+    assert_eq!(told.response_nonce, "n2");
+    assert!(told.error_detail.is_some() && !client.holds_back());
+}

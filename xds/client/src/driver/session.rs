@@ -1,13 +1,17 @@
 //! One stream, from the attempt to its end.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{collections::VecDeque, future::pending, pin::Pin, sync::Arc};
 
 use futures_util::StreamExt;
-use tokio::sync::mpsc;
+use tokio::{
+    sync::mpsc,
+    time::{Sleep, sleep},
+};
 
 use super::state::State;
 use crate::{
     ClientConfig, Transport,
+    backoff::Waits,
     rpc::{self, Inbound, Rpc},
 };
 
@@ -51,7 +55,12 @@ async fn talk<P: Rpc>(
     state.machine.connected();
     let mut outbound = VecDeque::new();
     let mut writable = true;
+    let mut waits = Waits::new(config.backoff);
+    let mut pause = None;
     loop {
+        if state.machine.holds_back() {
+            pause.get_or_insert_with(|| Box::pin(sleep(waits.next())));
+        }
         outbound.extend(std::iter::from_fn(|| state.machine.next_request()));
         // In this order: what is owed to the server first, then what it says, then the cache.
         tokio::select! {
@@ -71,12 +80,27 @@ async fn talk<P: Rpc>(
                 Some(Ok(Inbound::Message(response))) => {
                     *answered = true;
                     state.receive(response);
+                    if !state.machine.holds_back() {
+                        waits.reset();
+                    }
                 }
             },
+            () = over(&mut pause) => {
+                pause = None;
+                state.machine.let_go();
+            }
             () = shared.refresh.notified() => state.subscribe(),
             () = shared.blobs_changed.notified() => state.persist.changed(),
             earlier = state.persist.due() => state.write(earlier),
         }
+    }
+}
+
+/// Waits for the end of a pause, if there is one.
+async fn over(pause: &mut Option<Pin<Box<Sleep>>>) {
+    match pause {
+        Some(pause) => pause.await,
+        None => pending().await,
     }
 }
 
