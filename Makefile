@@ -40,6 +40,8 @@ test-interop: packages ## The suites against software that others wrote
 	$(CARGO) build --workspace --bins
 	$(TARGET_DIR)/debug/weft-diff $(TARGET_DIR)/envoy/bin/envoy
 	$(CARGO) test --workspace --test differential
+	scripts/build-interop.sh
+	$(CARGO) test --workspace --test control_planes -- --ignored
 
 record-interop: ## Record Envoy's answers for the differential cases
 	@scripts/install-envoy.sh

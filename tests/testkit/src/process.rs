@@ -1,8 +1,8 @@
 //! Programs under test: started, watched, ended with the test.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
@@ -18,6 +18,7 @@ use crate::wait::{DEADLINE, until};
 pub struct Process {
     name: String,
     child: Child,
+    input: Option<ChildStdin>,
     lines: Arc<Mutex<Vec<String>>>,
     readers: Vec<thread::JoinHandle<()>>,
 }
@@ -28,10 +29,23 @@ impl Process {
     /// # Errors
     ///
     /// When it can't be started.
-    pub fn start(mut command: Command) -> Result<Self> {
+    pub fn start(command: Command) -> Result<Self> {
+        Self::spawn(command, Stdio::null())
+    }
+
+    /// The same for a program that [`Self::say`] tells what to do.
+    ///
+    /// # Errors
+    ///
+    /// When it can't be started.
+    pub fn start_listening(command: Command) -> Result<Self> {
+        Self::spawn(command, Stdio::piped())
+    }
+
+    fn spawn(mut command: Command, input: Stdio) -> Result<Self> {
         let name = command.get_program().to_string_lossy().into_owned();
         let mut child = command
-            .stdin(Stdio::null())
+            .stdin(input)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
@@ -51,7 +65,21 @@ impl Process {
             })
         });
         let readers = readers.collect();
-        Ok(Self { name, child, lines, readers })
+        let input = child.stdin.take();
+        Ok(Self { name, child, input, lines, readers })
+    }
+
+    /// Writes a line to the input of a program that was started with [`Self::start_listening`].
+    ///
+    /// # Errors
+    ///
+    /// When it does not read, with its output.
+    pub fn say(&mut self, line: &str) -> Result<()> {
+        let input =
+            self.input.as_mut().with_context(|| format!("{} does not listen", self.name))?;
+        let told = input.write_all(line.as_bytes()).and_then(|()| input.write_all(b"\n"));
+        told.and_then(|()| input.flush())
+            .with_context(|| format!("{} does not read:\n{}", self.name, self.output()))
     }
 
     /// The process id.
