@@ -160,8 +160,24 @@ impl CertificateAuthority {
         identity: &SpiffeId,
         ttl: Option<Duration>,
     ) -> Result<IssuedCertificate, IssueError> {
+        self.issue_with_names(csr_pem, identity, &[], ttl)
+    }
+
+    /// As [`CertificateAuthority::issue`], with DNS names besides the identity, for servers that
+    /// are called by those who know nothing of SPIFFE.
+    ///
+    /// # Errors
+    /// As there, and when a name can't stand in a certificate.
+    pub fn issue_with_names(
+        &self,
+        csr_pem: &str,
+        identity: &SpiffeId,
+        dns: &[String],
+        ttl: Option<Duration>,
+    ) -> Result<IssuedCertificate, IssueError> {
         let key = csr::public_key(csr_pem)?;
-        let names = vec![self.identity_name(identity)?];
+        let mut names = vec![self.identity_name(identity)?];
+        names.extend(dns_names(dns)?);
         let now = SystemTime::now();
         let not_after = self.not_after(now, ttl)?;
         let leaf = self.sign(&template::leaf(names, now, not_after), &key)?;
@@ -180,11 +196,7 @@ impl CertificateAuthority {
         ttl: Option<Duration>,
     ) -> Result<ServerCertificate, IssueError> {
         let sign_error = |error: rcgen::Error| IssueError::Sign { reason: error.to_string() };
-        let mut all = Vec::new();
-        for name in &names.dns {
-            let name = name.as_str().try_into().map_err(sign_error)?;
-            all.push(SanType::DnsName(name));
-        }
+        let mut all = dns_names(&names.dns)?;
         all.extend(names.addresses.iter().copied().map(SanType::IpAddress));
         if let Some(id) = &names.spiffe_id {
             all.push(self.identity_name(id)?);
@@ -237,6 +249,14 @@ impl fmt::Debug for CertificateAuthority {
             .field("not_after", &self.not_after)
             .finish_non_exhaustive()
     }
+}
+
+fn dns_names(names: &[String]) -> Result<Vec<SanType>, IssueError> {
+    let one = |name: &String| match name.as_str().try_into() {
+        Ok(name) => Ok(SanType::DnsName(name)),
+        Err(error) => Err(IssueError::Sign { reason: rcgen::Error::to_string(&error) }),
+    };
+    names.iter().map(one).collect()
 }
 
 /// Both texts, or `None` when neither file is there.

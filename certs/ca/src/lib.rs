@@ -25,7 +25,7 @@ pub use authority::{
 };
 pub use error::{AuthorityError, IssueError, TokenError};
 pub use incoming::{TlsConnection, TlsIncoming};
-pub use service::SigningService;
+pub use service::{ServiceNames, SigningService};
 pub use token::{TOKEN_AUDIENCE, TokenIssuer, TokenVerifier};
 
 /// The README, so that its example is compiled.

@@ -1,5 +1,6 @@
 //! The signing service: recognises the caller, and certifies exactly that identity.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,12 +20,23 @@ use crate::wire::{
 pub struct SigningService {
     authority: Arc<CertificateAuthority>,
     authenticators: Authenticators,
+    names: ServiceNames,
 }
+
+/// DNS names in certificates of identities, by namespace and service account.
+pub type ServiceNames = BTreeMap<(String, String), Vec<String>>;
 
 impl SigningService {
     /// Takes the authority and the ways to recognise callers.
     pub fn new(authority: Arc<CertificateAuthority>, authenticators: Authenticators) -> Self {
-        Self { authority, authenticators }
+        Self { authority, authenticators, names: ServiceNames::new() }
+    }
+
+    /// Certificates of these identities have these DNS names too.
+    #[must_use]
+    pub fn with_names(mut self, names: ServiceNames) -> Self {
+        self.names = names;
+        self
     }
 
     /// The service to add to a tonic router.
@@ -42,11 +54,18 @@ impl SigningService {
         refuse_impersonation(message, &identity)?;
         let ttl = lifetime(message.validity_duration)?;
         let issued =
-            self.authority.issue(&message.csr, &identity, ttl).map_err(|error| status(&error))?;
+            self.authority.issue_with_names(&message.csr, &identity, self.of(&identity), ttl);
+        let issued = issued.map_err(|error| status(&error))?;
         tracing::info!(%identity, "certificate issued");
         let mut cert_chain = issued.chain;
         cert_chain.push(issued.roots);
         Ok(IstioCertificateResponse { cert_chain })
+    }
+
+    fn of(&self, identity: &SpiffeId) -> &[String] {
+        let Some(name) = identity.workload_name() else { return &[] };
+        let key = (name.namespace.to_owned(), name.service_account.to_owned());
+        self.names.get(&key).map_or(&[], Vec::as_slice)
     }
 }
 

@@ -16,7 +16,7 @@ use weft_tls::{
 use crate::wire::{IstioCertificateRequest, IstioCertificateResponse};
 use crate::{
     Authenticators, AuthorityConfig, AuthorityError, CertificateAuthority, ClientCertificates,
-    IssueError, ServerNames, SigningService, TokenIssuer,
+    IssueError, ServerNames, ServiceNames, SigningService, TokenIssuer,
 };
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -244,6 +244,20 @@ async fn token_and_certificate_both_prove_an_identity() {
     let by_both = fixture.call(peer, fixture.token("web"), |_| {}).await.unwrap();
     let leaf = details(&by_both.cert_chain[0]);
     assert_eq!(leaf.spiffe_id().unwrap(), id("other"), "the certificate counts first");
+}
+
+#[tokio::test]
+async fn servers_that_are_called_by_name_have_their_names_and_no_other_has() {
+    let mut fixture = fixture();
+    let whose = ("default".to_owned(), "webhook".to_owned());
+    let names = ServiceNames::from([(whose, vec!["webhook.system.svc".to_owned()])]);
+    fixture.service = fixture.service.with_names(names);
+    for (account, expected) in [("webhook", 1), ("web", 0)] {
+        let issued = fixture.call(None, fixture.token(account), |_| {}).await.unwrap();
+        let leaf = details(&issued.cert_chain[0]);
+        assert_eq!(leaf.spiffe_id().unwrap(), id(account));
+        assert_eq!(leaf.dns_names().filter(|name| *name == "webhook.system.svc").count(), expected);
+    }
 }
 
 #[tokio::test]

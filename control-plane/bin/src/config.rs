@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, de};
+use weft_ca::ServiceNames;
 use weft_control_model::MeshConfig;
 use weft_translate::Settings;
 
@@ -39,6 +40,18 @@ pub struct Config {
     pub edge: EdgeConfig,
     /// The memory of workloads.
     pub registry: RegistryConfig,
+    /// Programs of the mesh's own whose certificates have DNS names too.
+    pub services: Vec<ServiceConfig>,
+}
+
+/// A program whose certificate has DNS names, since who calls it knows nothing of SPIFFE.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServiceConfig {
+    /// Whose: `namespace/service account`.
+    pub identity: String,
+    /// The names.
+    pub names: Vec<String>,
 }
 
 /// The Admin API.
@@ -139,6 +152,10 @@ impl Default for Config {
             access_log: None,
             edge: EdgeConfig::default(),
             registry: RegistryConfig::default(),
+            services: vec![ServiceConfig {
+                identity: "weft-system/weft-injector".to_owned(),
+                names: vec!["weft-injector.weft-system.svc".to_owned()],
+            }],
         }
     }
 }
@@ -219,6 +236,11 @@ impl Config {
         if let Some(wrong) = config.edge.identities.iter().find(|one| one.split('/').count() != 2) {
             return Err(format!("edge.identities: {wrong:?} isn't namespace/service-account"));
         }
+        let whole = |one: &&ServiceConfig| one.identity.split('/').count() != 2;
+        if let Some(wrong) = config.services.iter().find(whole) {
+            let identity = &wrong.identity;
+            return Err(format!("services: {identity:?} isn't namespace/service-account"));
+        }
         if let Some(etcd) = &config.deployment.etcd {
             etcd.compile()?;
         }
@@ -226,6 +248,15 @@ impl Config {
             return Err("service_ports: 0 is no port".to_owned());
         }
         Ok(config)
+    }
+
+    /// The DNS names of the mesh's own programs.
+    pub(crate) fn service_names(&self) -> ServiceNames {
+        let split = |one: &ServiceConfig| {
+            let (namespace, account) = one.identity.split_once('/')?;
+            Some(((namespace.to_owned(), account.to_owned()), one.names.clone()))
+        };
+        self.services.iter().filter_map(split).collect()
     }
 
     /// What of it shapes the translation.

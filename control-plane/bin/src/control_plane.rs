@@ -104,7 +104,8 @@ impl ControlPlane {
         let (server_tls, renewal) = core.authority.server_tls()?;
         tasks.spawn(until_stopped(core.stop.clone(), renewal));
         let Authority { certificates, authenticators, .. } = core.authority.clone();
-        let signing = SigningService::new(certificates, authenticators);
+        let signing =
+            SigningService::new(certificates, authenticators).with_names(config.service_names());
         let over_tls = directory(Door::Tls);
         tasks.spawn(listening::tls(tls, server_tls, over_tls, signing, core.stop.clone()));
         let api = router(admin_state(&config, store, &core)?);
