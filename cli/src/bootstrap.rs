@@ -1,14 +1,12 @@
-//! Bootstrap files for sidecars and edges: an Envoy v3 bootstrap with the
-//! control plane as the one static cluster, and Weft's certificate agent.
+//! Bootstrap files of sidecars and edges outside Kubernetes.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 /// What `weft bootstrap` is told.
 #[derive(Debug, Clone, Args)]
@@ -100,146 +98,42 @@ impl FromStr for Port {
 impl BootstrapOptions {
     /// The bootstrap that these options describe.
     #[must_use]
-    pub fn bootstrap(&self) -> Bootstrap<'_> {
-        Bootstrap { options: self }
+    pub fn bootstrap(&self) -> weft_pod::Bootstrap {
+        let ports: Vec<_> = self.ports.iter().map(Port::to_json).collect();
+        let mut metadata = Map::new();
+        // A list as text, as Istio's agents send it.
+        metadata.insert("POD_PORTS".to_owned(), json!(Value::Array(ports).to_string()));
+        weft_pod::Bootstrap {
+            name: self.name.clone(),
+            namespace: self.namespace.clone(),
+            service_account: self.service_account.clone(),
+            addresses: self.address.clone(),
+            labels: self.labels.iter().cloned().collect(),
+            locality: Default::default(),
+            metadata,
+            role: match self.role {
+                Role::Sidecar => weft_pod::Role::Sidecar,
+                Role::Edge => weft_pod::Role::Edge,
+            },
+            cluster_domain: "cluster.local".to_owned(),
+            control_plane: self.control_plane.to_string(),
+            control_plane_port: self.control_plane_port,
+            server_name: self.server_name.clone(),
+            trust_domain: self.trust_domain.clone(),
+            root_cert: self.root_cert.clone(),
+            token: self.token.clone(),
+            state_dir: self.state_dir.clone(),
+        }
     }
-}
 
-/// A bootstrap file in the making.
-#[derive(Debug, Clone, Copy)]
-pub struct Bootstrap<'a> {
-    options: &'a BootstrapOptions,
-}
-
-impl Bootstrap<'_> {
-    /// The file's text.
+    /// The bootstrap file's text.
     ///
     /// # Errors
     ///
     /// When a path is not UTF-8.
-    pub fn to_yaml(self) -> Result<String> {
-        serde_saphyr::to_string(&self.to_json()?).context("cannot write YAML")
+    pub fn to_yaml(&self) -> Result<String> {
+        serde_saphyr::to_string(&self.bootstrap().to_json()?).context("cannot write YAML")
     }
-
-    /// The file's content.
-    ///
-    /// # Errors
-    ///
-    /// When a path is not UTF-8.
-    pub fn to_json(self) -> Result<Value> {
-        Ok(json!({
-            "node": self.node(),
-            "admin": { "address": socket_address("127.0.0.1", 15000) },
-            "dynamic_resources": {
-                "ads_config": {
-                    "api_type": "DELTA_GRPC",
-                    "transport_api_version": "V3",
-                    "grpc_services": [{ "envoy_grpc": { "cluster_name": "xds-grpc" } }],
-                },
-                "lds_config": { "ads": {}, "resource_api_version": "V3" },
-                "cds_config": { "ads": {}, "resource_api_version": "V3" },
-            },
-            "static_resources": { "clusters": [self.control_plane()?] },
-            "bootstrap_extensions": [self.certificate_agent()?],
-        }))
-    }
-
-    fn node(self) -> Value {
-        let BootstrapOptions { name, namespace, labels, address, ports, .. } = self.options;
-        let kind = match self.options.role {
-            Role::Sidecar => "sidecar",
-            Role::Edge => "router",
-        };
-        let addresses: Vec<String> = address.iter().map(ToString::to_string).collect();
-        let first = addresses.first().map_or("127.0.0.1", String::as_str);
-        let labels: BTreeMap<_, _> = labels.iter().cloned().collect();
-        let ports: Vec<_> = ports.iter().map(Port::to_json).collect();
-        let app = labels.get("app").unwrap_or(name);
-        json!({
-            "id": format!("{kind}~{first}~{name}.{namespace}~{namespace}.svc.cluster.local"),
-            "cluster": format!("{app}.{namespace}"),
-            "metadata": {
-                "NAME": name,
-                "NAMESPACE": namespace,
-                "SERVICE_ACCOUNT": self.options.service_account,
-                "INSTANCE_IPS": addresses.join(","),
-                "LABELS": labels,
-                // A list as text, as Istio's agents send it.
-                "POD_PORTS": Value::Array(ports).to_string(),
-                "WEFT_ROLE": match self.options.role {
-                    Role::Sidecar => "sidecar",
-                    Role::Edge => "edge",
-                },
-            },
-        })
-    }
-
-    fn control_plane(self) -> Result<Value> {
-        let options = self.options;
-        let address =
-            socket_address(&options.control_plane.to_string(), options.control_plane_port);
-        Ok(json!({
-            "name": "xds-grpc",
-            "type": "STATIC",
-            "connect_timeout": "1s",
-            "load_assignment": {
-                "cluster_name": "xds-grpc",
-                "endpoints": [{ "lb_endpoints": [{ "endpoint": { "address": address } }] }],
-            },
-            "typed_extension_protocol_options": {
-                "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
-                    "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
-                    "explicit_http_config": { "http2_protocol_options": {} },
-                },
-            },
-            "transport_socket": {
-                "name": "envoy.transport_sockets.tls",
-                "typed_config": {
-                    "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
-                    "sni": options.server_name,
-                    "common_tls_context": {
-                        "alpn_protocols": ["h2"],
-                        "validation_context": {
-                            "trusted_ca": { "filename": text(&options.root_cert)? },
-                            "match_typed_subject_alt_names": [
-                                { "san_type": "DNS", "matcher": { "exact": options.server_name } },
-                            ],
-                        },
-                    },
-                },
-            },
-        }))
-    }
-
-    fn certificate_agent(self) -> Result<Value> {
-        let options = self.options;
-        let ca = std::net::SocketAddr::new(options.control_plane, options.control_plane_port);
-        Ok(json!({
-            "name": "weft.certificate_agent",
-            "typed_config": {
-                "@type": "type.googleapis.com/xds.type.v3.TypedStruct",
-                "type_url": "type.googleapis.com/weft.bootstrap.v1.CertificateAgent",
-                "value": {
-                    "ca_address": ca.to_string(),
-                    "server_name": options.server_name,
-                    "root_cert_file": text(&options.root_cert)?,
-                    "token_file": text(&options.token)?,
-                    "trust_domain": options.trust_domain,
-                    "namespace": options.namespace,
-                    "service_account": options.service_account,
-                    "state_dir": text(&options.state_dir)?,
-                },
-            },
-        }))
-    }
-}
-
-fn socket_address(address: &str, port: u16) -> Value {
-    json!({ "socket_address": { "address": address, "port_value": port } })
-}
-
-fn text(path: &std::path::Path) -> Result<&str> {
-    path.to_str().with_context(|| format!("{} is not UTF-8", path.display()))
 }
 
 fn label(text: &str) -> Result<(String, String), String> {
@@ -293,7 +187,7 @@ mod tests {
     #[test]
     fn the_text_reads_back_as_the_same_content() {
         let options = options(Role::Sidecar);
-        let yaml = options.bootstrap().to_yaml().unwrap();
+        let yaml = options.to_yaml().unwrap();
         let read: Value = serde_saphyr::from_str(&yaml).unwrap();
         assert_eq!(read, options.bootstrap().to_json().unwrap());
     }

@@ -2,5 +2,6 @@
 
 pub mod bootstrap;
 pub mod http;
+pub mod inject;
 pub mod up;
 pub mod workload;

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use weft::bootstrap::BootstrapOptions;
+use weft::inject::InjectOptions;
 use weft::up::UpOptions;
 use weft::workload::{CallOptions, ServeOptions, call, serve};
 
@@ -27,6 +28,8 @@ enum Command {
     },
     /// Print a sidecar's or edge's bootstrap file
     Bootstrap(BootstrapOptions),
+    /// Add the sidecar to the pods in Kubernetes files, as the webhook would
+    Inject(InjectOptions),
 }
 
 #[derive(Debug, Subcommand)]
@@ -63,7 +66,11 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }),
         Command::Bootstrap(options) => {
-            std::io::stdout().write_all(options.bootstrap().to_yaml()?.as_bytes())?;
+            std::io::stdout().write_all(options.to_yaml()?.as_bytes())?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Inject(options) => {
+            weft::inject::run(&options)?;
             Ok(ExitCode::SUCCESS)
         }
     }

@@ -10,12 +10,16 @@ use clap::{Parser, ValueEnum};
 #[command(name = "weft-sidecar", version)]
 pub(crate) struct Arguments {
     /// The bootstrap file: Envoy v3, YAML or JSON.
-    #[arg(short = 'c', long, value_name = "FILE")]
-    pub(crate) config_path: PathBuf,
+    #[arg(short = 'c', long, value_name = "FILE", required_unless_present_any = ["pod", "mode"])]
+    pub(crate) config_path: Option<PathBuf>,
+    /// Run in a pod: make the bootstrap of the environment that the injector wrote.
+    #[arg(long, conflicts_with = "config_path")]
+    pub(crate) pod: bool,
     /// Worker threads; as many as there are cores if absent or zero.
     #[arg(long, value_name = "N")]
     pub(crate) concurrency: Option<usize>,
-    /// `serve`, or `validate`: read the bootstrap file, say what is wrong, and end.
+    /// `serve`; `validate`: read the bootstrap file, say what is wrong, and end; `wait`: end as soon
+    /// as the proxy of this pod is ready.
     #[arg(long, value_enum, default_value_t = Mode::Serve)]
     pub(crate) mode: Mode,
     /// trace, debug, info, warn (or warning), error (or critical), off; or directives such as `weft_http=debug`.
@@ -79,6 +83,8 @@ pub(crate) enum Mode {
     Serve,
     /// Reads the bootstrap file and ends.
     Validate,
+    /// Waits until another proxy in this pod is ready.
+    Wait,
 }
 
 impl Arguments {

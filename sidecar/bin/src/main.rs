@@ -4,6 +4,7 @@ mod arguments;
 mod control_plane;
 mod limits;
 mod logging;
+mod pod;
 mod proxy;
 mod readiness;
 mod shutdown;

@@ -23,6 +23,7 @@ use crate::arguments::{Arguments, Mode};
 use crate::control_plane::ClusterTransport;
 use crate::limits::raise_open_files;
 use crate::logging::Logging;
+use crate::pod;
 use crate::readiness::Health;
 use crate::shutdown::{Event, Events};
 use crate::sockets::Sockets;
@@ -44,7 +45,18 @@ const BACKGROUND_THREADS: usize = 1;
 pub(crate) fn run(arguments: Arguments, logging: Logging) -> Result<()> {
     let started = Instant::now();
     weft_telemetry::set_flush_interval(Duration::from_millis(arguments.file_flush_interval_msec));
-    let mut bootstrap = BootstrapConfig::read(&arguments.config_path)?;
+    if arguments.mode == Mode::Wait {
+        return pod::wait();
+    }
+    let (config_path, pod) = match (&arguments.config_path, arguments.pod) {
+        (Some(path), _) => (path.clone(), None),
+        (None, true) => {
+            let pod = pod::Pod::prepare(arguments.state_dir.as_deref())?;
+            (pod.bootstrap_file.clone(), Some(pod))
+        }
+        (None, false) => bail!("--config-path is missing"),
+    };
+    let mut bootstrap = BootstrapConfig::read(&config_path)?;
     overrule(&mut bootstrap, &arguments);
     let registry = Registry::new();
     let publisher = SnapshotPublisher::new();
@@ -53,7 +65,7 @@ pub(crate) fn run(arguments: Arguments, logging: Logging) -> Result<()> {
     weft_config::forget_descriptors();
     tidy::release();
     if arguments.mode == Mode::Validate {
-        tracing::info!(file = %arguments.config_path.display(), "the bootstrap file is valid");
+        tracing::info!(file = %config_path.display(), "the bootstrap file is valid");
         return Ok(());
     }
     raise_open_files();
@@ -75,7 +87,8 @@ pub(crate) fn run(arguments: Arguments, logging: Logging) -> Result<()> {
         started,
         workers: arguments.workers(),
     });
-    let proxy = Proxy { state, drain_time: arguments.drain_time(), state_dir: arguments.state_dir };
+    let (drain_time, state_dir) = (arguments.drain_time(), arguments.state_dir);
+    let proxy = Proxy { state, drain_time, state_dir, pod };
     let result = runtime.block_on(proxy.serve(received));
     weft_telemetry::flush_logs();
     // Blocked look-ups and file reads must not hold the end up.
@@ -99,6 +112,8 @@ struct Proxy {
     state: Arc<State>,
     drain_time: Duration,
     state_dir: Option<PathBuf>,
+    /// When it runs in one.
+    pod: Option<pod::Pod>,
 }
 
 /// What runs in the background; ends when dropped.
@@ -115,6 +130,9 @@ impl Proxy {
         let mut events = Events::new(commands).context("signal handlers")?;
         let mut background = self.background()?;
         self.administration(&mut background.tasks).await?;
+        if let Some(pod) = &self.pod {
+            pod.serve(&self.state, &mut background.tasks)?;
+        }
         let (sender, mut sockets) = mpsc::channel(QUEUE);
         let workers = Workers::start(&WorkerOptions {
             snapshot: self.state.snapshot.clone(),

@@ -181,7 +181,7 @@ impl Member {
             token: place.file_for(&format!("{name}-token"), PROXY_USER, &token)?,
             state_dir: place.folder_for(&format!("{name}-state"), Some(PROXY_USER))?,
         };
-        let text = options.bootstrap().to_yaml()?;
+        let text = options.to_yaml()?;
         place.file_for(&self.bootstrap_file(), PROXY_USER, &text).map(drop)
     }
 
