@@ -28,8 +28,11 @@ impl AdminState for Proxy {
     fn snapshot(&self) -> Arc<Snapshot> {
         let address = EndpointAddress::Socket(([10, 0, 0, 1], 80).into());
         let endpoints = vec![Arc::new(Endpoint::at(address))];
-        let set =
-            EndpointSet { priorities: vec![Priority { endpoints }], overprovisioning_factor: 140 };
+        let set = EndpointSet {
+            priorities: vec![Priority { endpoints, ..Priority::default() }],
+            overprovisioning_factor: 140,
+            ..EndpointSet::default()
+        };
         let cluster = Arc::new(Cluster::named("greeter"));
         let handle = ClusterHandle::new(cluster, Arc::new(set), self.registry.clone());
         for state in handle.host_states(&handle.endpoints()) {

@@ -116,6 +116,7 @@ impl Session {
             hash: by_client.then(|| of_client(facts.remote)),
             original_destination: facts.restored.then_some(facts.local),
             sni: facts.server_name.as_deref(),
+            labels: self.proxy.labels.as_deref(),
             ..PickContext::default()
         })?;
         self.upstream = picked.address();

@@ -10,7 +10,7 @@ use smallvec::SmallVec;
 use weft_filter_api::RouteFilterConfig;
 use weft_route::{Fraction, HeaderMatcher, RouteTable};
 
-use crate::{ClusterSlot, HeaderMutations, UseMark};
+use crate::{ClusterSlot, HeaderMutations, Labels, UseMark};
 
 /// A compiled `RouteConfiguration`.
 #[derive(Debug)]
@@ -132,6 +132,8 @@ pub struct Forward {
     pub upgrades: Vec<(String, bool)>,
     /// `priority`: `HIGH`.
     pub high_priority: bool,
+    /// `metadata_match`, for clusters with subsets.
+    pub labels: Option<Arc<Labels>>,
 }
 
 /// One cluster or several.
@@ -181,6 +183,8 @@ pub struct WeightedCluster {
     pub response_headers: HeaderMutations,
     /// `host_rewrite_literal`
     pub host_rewrite: Option<String>,
+    /// `metadata_match`, the route's included.
+    pub labels: Option<Arc<Labels>>,
 }
 
 /// How the path is changed.

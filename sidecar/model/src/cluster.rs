@@ -11,8 +11,9 @@ use weft_telemetry::{ClusterStats, Registry};
 use weft_tls::ClientTls;
 
 use crate::{
-    EndpointAddress, EndpointSet, Health, HealthCheck, HealthFlags, HostState, Hosts, Http1Options,
-    Http2Options, NamedSlot, OutlierDetection, Slot, TcpKeepalive, TransportChoice,
+    BalancingOptions, EndpointAddress, EndpointSet, Health, HealthCheck, HealthFlags, HostState,
+    Hosts, Http1Options, Http2Options, LoadBalancing, NamedSlot, OutlierDetection, Slot,
+    TcpKeepalive, TransportChoice,
 };
 
 /// A place for the cluster of a name: a route may name a cluster that is not there yet.
@@ -226,6 +227,8 @@ pub struct Cluster {
     pub connect_timeout: Duration,
     /// `lb_policy` and its options.
     pub load_balancing: LoadBalancing,
+    /// Whatever else says how load is spread.
+    pub balancing: BalancingOptions,
     /// `common_lb_config.healthy_panic_threshold`, per cent (default 50).
     pub panic_threshold: f64,
     /// Which protocol is spoken upstream.
@@ -282,6 +285,7 @@ impl Cluster {
             discovery: Discovery::Static,
             connect_timeout: Duration::from_secs(5),
             load_balancing: LoadBalancing::RoundRobin,
+            balancing: BalancingOptions::default(),
             panic_threshold: 50.0,
             protocol: ProtocolChoice::Http1,
             http1: Http1Options::default(),
@@ -383,36 +387,6 @@ pub enum DnsFamily {
     V4Preferred,
     /// Both.
     All,
-}
-
-/// `Cluster.lb_policy` and its options.
-#[derive(Clone, Debug, PartialEq)]
-pub enum LoadBalancing {
-    /// `ROUND_ROBIN`, weighted.
-    RoundRobin,
-    /// `LEAST_REQUEST`
-    LeastRequest {
-        /// `choice_count` (default 2)
-        choices: u32,
-        /// `active_request_bias` (default 1.0), where weights differ.
-        bias: f64,
-    },
-    /// `RANDOM`
-    Random,
-    /// `RING_HASH`
-    RingHash {
-        /// `minimum_ring_size` (default 1024)
-        min_size: u64,
-        /// `maximum_ring_size` (default 8 Mi)
-        max_size: u64,
-    },
-    /// `MAGLEV`
-    Maglev {
-        /// `table_size` (default 65537)
-        table_size: u64,
-    },
-    /// `CLUSTER_PROVIDED`
-    ClusterProvided,
 }
 
 /// Which protocol is spoken upstream (`HttpProtocolOptions.upstream_protocol_options`).

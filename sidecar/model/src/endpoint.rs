@@ -5,7 +5,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::EndpointCheck;
+use weft_route::Fraction;
+
+use crate::{EndpointCheck, Labels};
 
 /// Where an endpoint is reached.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -63,6 +65,8 @@ pub struct Endpoint {
     pub socket_labels: BTreeMap<String, String>,
     /// `filter_metadata["envoy.lb"]["hash_key"]`, for consistent hashing.
     pub hash_key: Option<String>,
+    /// `filter_metadata["envoy.lb"]`, for subsets and retries.
+    pub labels: Option<Arc<Labels>>,
     /// `health_check_config`
     pub check: Option<Box<EndpointCheck>>,
     /// The transport socket, chosen by [`Self::socket_labels`] when compiled.
@@ -70,6 +74,13 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
+    /// Whether it is a canary (`envoy.lb`, `canary`).
+    #[must_use]
+    pub fn is_canary(&self) -> bool {
+        let labels = self.labels.as_ref();
+        labels.and_then(|labels| labels.get("canary")).is_some_and(|canary| canary == "true")
+    }
+
     /// A healthy endpoint of weight 1 that nothing else is known of.
     #[must_use]
     pub fn at(address: EndpointAddress) -> Self {
@@ -81,6 +92,7 @@ impl Endpoint {
             locality: Arc::default(),
             socket_labels: BTreeMap::new(),
             hash_key: None,
+            labels: None,
             check: None,
             transport: TransportChoice::default(),
         }
@@ -92,6 +104,8 @@ impl Endpoint {
 pub struct Priority {
     /// All endpoints, whatever their health.
     pub endpoints: Vec<Arc<Endpoint>>,
+    /// `LocalityLbEndpoints.load_balancing_weight`, of the localities that have one.
+    pub weights: BTreeMap<Arc<Locality>, u32>,
 }
 
 /// All endpoints of a cluster; replaced as a whole.
@@ -101,6 +115,8 @@ pub struct EndpointSet {
     pub priorities: Vec<Priority>,
     /// `ClusterLoadAssignment.policy.overprovisioning_factor`, per cent (Envoy's default: 140).
     pub overprovisioning_factor: u32,
+    /// `ClusterLoadAssignment.policy.drop_overloads`: the part of the requests that is refused.
+    pub drop: Option<Fraction>,
 }
 
 impl EndpointSet {

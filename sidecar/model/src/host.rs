@@ -211,11 +211,15 @@ pub struct HostState {
     pub alarms: AtomicU32,
     /// See [`Ejection`].
     pub ejection: Mutex<Ejection>,
+    /// Since when it is there and healthy.
+    healthy_since: Mutex<Instant>,
     /// The last success rates, external and local, in per cent; the bits of an `f64`.
     rates: [AtomicU64; 2],
 }
 
 impl HostState {
+    const FAILURES: u32 = HealthFlags::FAILED_ACTIVE | HealthFlags::FAILED_OUTLIER;
+
     /// A host that nothing is known of but its flags.
     #[must_use]
     pub fn new(address: EndpointAddress, flags: HealthFlags) -> Self {
@@ -226,6 +230,7 @@ impl HostState {
             runs: FailureRuns::default(),
             alarms: AtomicU32::new(0),
             ejection: Mutex::default(),
+            healthy_since: Mutex::new(Instant::now()),
             rates: [UNKNOWN, UNKNOWN].map(|rate: f64| AtomicU64::new(rate.to_bits())),
         }
     }
@@ -248,7 +253,18 @@ impl HostState {
         let change = |flags| Some((flags & !clear) | set);
         let before = self.flags.fetch_update(Ordering::AcqRel, Ordering::Acquire, change);
         let before = before.unwrap_or_else(|flags| flags);
-        before != (before & !clear) | set
+        let after = (before & !clear) | set;
+        let failed = Self::FAILURES;
+        if before & failed != 0 && after & failed == 0 {
+            *self.healthy_since.lock() = Instant::now();
+        }
+        before != after
+    }
+
+    /// Since when the host is there and healthy.
+    #[must_use]
+    pub fn healthy_since(&self) -> Instant {
+        *self.healthy_since.lock()
     }
 
     /// The counters of the worker of this number.

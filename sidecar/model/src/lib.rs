@@ -7,6 +7,7 @@
 //! a change of one swaps one pointer and not the world.
 
 mod action;
+mod balancing;
 mod chain;
 mod check;
 mod cluster;
@@ -27,6 +28,9 @@ pub use action::{
     PathRewrite, Redirect, RetryOn, RetryPolicy, Route, RouteAction, Routes, Vhds, VirtualHost,
     WeightedCluster, WeightedClusters,
 };
+pub use balancing::{
+    BalancingOptions, Labels, LoadBalancing, SlowStart, SubsetFallback, SubsetSelector, Subsets,
+};
 pub use chain::{
     ChainConflict, ChainKey, ChainMatch, FilterChain, FilterChainTable, Terminal,
     TransportProtocol, TransportSocket,
@@ -36,7 +40,7 @@ pub use check::{
 };
 pub use cluster::{
     CircuitBreakers, Cluster, ClusterHandle, ClusterSlot, Discovery, DnsFamily, DnsHost,
-    DnsSettings, LoadBalancing, ProtocolChoice, SocketMatch, Thresholds, UpstreamSocket,
+    DnsSettings, ProtocolChoice, SocketMatch, Thresholds, UpstreamSocket,
 };
 pub use demand::{
     Demand, DemandAnswer, OnDemandClusters, OnDemandFilter, UseMark, Waiting, Wanted,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use weft_telemetry::{AccessLog, TcpStats};
 
-use crate::{ClusterChoice, HashPolicy, OnDemandClusters};
+use crate::{ClusterChoice, HashPolicy, Labels, OnDemandClusters};
 
 /// `tcp_proxy.v3.TcpProxy`, compiled.
 #[derive(Debug)]
@@ -22,6 +22,8 @@ pub struct TcpProxy {
     pub max_duration: Option<Duration>,
     /// `hash_policy`
     pub hash: Vec<HashPolicy>,
+    /// `metadata_match`, for clusters with subsets.
+    pub labels: Option<Arc<Labels>>,
     /// `access_log`
     pub access_logs: Vec<Arc<AccessLog>>,
     /// `tcp.<stat_prefix>.*`

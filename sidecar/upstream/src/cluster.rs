@@ -11,10 +11,10 @@ use hashbrown::HashMap;
 use http::HeaderMap;
 use weft_filter_api::Protocol;
 use weft_model::{
-    Cluster, ClusterHandle, Discovery, Endpoint, EndpointAddress, EndpointSet, HealthFlags,
+    Cluster, ClusterHandle, Discovery, Endpoint, EndpointAddress, EndpointSet, HealthFlags, Labels,
     ProtocolChoice, UpstreamSocket,
 };
-use weft_telemetry::ClusterStats;
+use weft_telemetry::{ClusterStats, Counter};
 
 use crate::UpstreamError;
 use crate::balance::Balancer;
@@ -58,6 +58,11 @@ impl ClusterCx {
 
     pub(crate) fn settings(&self) -> Settings {
         self.settings.get()
+    }
+
+    /// `upstream_rq_drop_overload`, which few clusters have.
+    fn stats_of_drops(&self) -> Counter {
+        self.handle.stats_scope().counter("upstream_rq_drop_overload")
     }
 
     /// Tells outlier detection, where there is any.
@@ -107,6 +112,12 @@ pub struct PickContext<'a> {
     pub host_header: Option<SocketAddr>,
     /// Endpoints that earlier tries have used.
     pub avoid: &'a [SocketAddr],
+    /// `omit_canary_hosts`
+    pub avoid_canaries: bool,
+    /// `omit_host_metadata`: endpoints with these labels.
+    pub avoid_labels: Option<&'a Labels>,
+    /// The endpoints that the request asks for (`metadata_match`).
+    pub labels: Option<&'a Labels>,
     /// How often to choose again when an avoided endpoint was chosen.
     pub host_attempts: u32,
     /// The client's protocol, for clusters that speak what the client speaks.
@@ -214,7 +225,7 @@ impl WorkerCluster {
     /// Chooses an endpoint.
     ///
     /// # Errors
-    /// [`UpstreamError::NoHealthyUpstream`]
+    /// [`UpstreamError::NoHealthyUpstream`], [`UpstreamError::DropOverload`]
     pub fn pick(&self, cx: &PickContext<'_>) -> Result<Picked, UpstreamError> {
         self.catch_up();
         let view = self.view.borrow();
@@ -229,7 +240,15 @@ impl WorkerCluster {
                 let now = self.cx.worker.now();
                 address.map(|address| self.destinations.member(address, now, transport))
             }
-            _ => view.balancer.pick(cx),
+            _ => {
+                if let Some(drop) = view.endpoints.drop
+                    && drop.contains(fastrand::u64(..))
+                {
+                    self.cx.stats_of_drops().inc();
+                    return Err(UpstreamError::DropOverload);
+                }
+                view.balancer.pick(cx, u64::from(self.cx.limits.requests()))
+            }
         };
         let Some(member) = member else {
             self.cx.stats().cx_none_healthy.inc();

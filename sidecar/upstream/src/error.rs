@@ -41,6 +41,9 @@ pub enum UpstreamError {
     /// The cluster has no endpoint that may be used.
     #[error("no healthy upstream")]
     NoHealthyUpstream,
+    /// The control plane has a part of the requests refused (`drop_overloads`).
+    #[error("dropped for overload")]
+    DropOverload,
     /// The cluster's TLS socket waits for its secrets.
     #[error("TLS secrets of the cluster are not there yet")]
     SecretsNotReady,
@@ -100,6 +103,7 @@ impl UpstreamError {
     pub fn flag(&self) -> ResponseFlag {
         match self {
             Self::NoHealthyUpstream => ResponseFlag::NoHealthyUpstream,
+            Self::DropOverload => ResponseFlag::DropOverLoad,
             Self::Overflow(_) => ResponseFlag::UpstreamOverflow,
             Self::SecretsNotReady
             | Self::ConnectFailed { .. }
@@ -117,6 +121,7 @@ impl UpstreamError {
     pub fn details(&self) -> &'static str {
         match self {
             Self::NoHealthyUpstream => "no_healthy_upstream",
+            Self::DropOverload => "drop_overload",
             Self::Overflow(_) => "upstream_reset_before_response_started{overflow}",
             Self::SecretsNotReady | Self::ConnectFailed { .. } | Self::Tls { .. } => {
                 "upstream_reset_before_response_started{remote_connection_failure}"
@@ -141,6 +146,7 @@ impl UpstreamError {
     pub fn reset_reason(&self) -> &'static str {
         match self {
             Self::NoHealthyUpstream => "no healthy upstream",
+            Self::DropOverload => "drop overload",
             Self::Overflow(_) => "overflow",
             Self::SecretsNotReady | Self::ConnectFailed { .. } | Self::Tls { .. } => {
                 "remote connection failure"

@@ -39,6 +39,11 @@ impl Limits {
         if high { &self.high } else { &self.default }
     }
 
+    /// Requests in flight.
+    pub(crate) fn requests(&self) -> u32 {
+        self.default.requests.get() + self.high.requests.get()
+    }
+
     /// Takes over new limits, of which this worker gets one part in `workers`, rounded up.
     pub(crate) fn apply(&self, breakers: &CircuitBreakers, workers: u32) {
         for (level, limits) in [(&self.default, breakers.default), (&self.high, breakers.high)] {

@@ -77,6 +77,7 @@ impl Report<'_> {
             // Not the host's fault.
             UpstreamError::Overflow(_)
             | UpstreamError::NoHealthyUpstream
+            | UpstreamError::DropOverload
             | UpstreamError::RequestBody => {}
             UpstreamError::ConnectTimeout { .. } => self.failed_as(503, true),
             error => self.failed_as(503, error.is_connect_failure()),

@@ -51,6 +51,7 @@ pub(crate) fn cluster(cx: &mut Cx<'_>, config: &PbCluster) -> Result<CompiledClu
         "" => &config.name,
         alternative => alternative,
     };
+    let (load_balancing, balancing) = balancing::balancing(config)?;
     let protocol = protocol::protocol(config)?;
     let sockets = sockets(cx, config, protocol.match_sni)?;
     let timeout = opt_duration(config.connect_timeout.as_ref(), "connect_timeout")?;
@@ -61,7 +62,8 @@ pub(crate) fn cluster(cx: &mut Cx<'_>, config: &PbCluster) -> Result<CompiledClu
         stat_name: stat_name.into(),
         discovery: Discovery::Static,
         connect_timeout: timeout.filter(|time| !time.is_zero()).unwrap_or(CONNECT),
-        load_balancing: balancing::load_balancing(config)?,
+        load_balancing,
+        balancing,
         panic_threshold: panic_threshold(config)?,
         protocol: protocol.choice,
         http1: protocol.http1,
@@ -114,7 +116,6 @@ fn refuse(config: &PbCluster) -> Result<(), FieldError> {
     let per_host = config.circuit_breakers.as_ref();
     let per_host = per_host.is_some_and(|breakers| !breakers.per_host_thresholds.is_empty());
     let refused = [
-        (config.lb_subset_config.is_some(), "lb_subset_config"),
         (config.transport_socket_matcher.is_some(), "transport_socket_matcher"),
         (config.upstream_config.is_some(), "upstream_config"),
         (

@@ -5,11 +5,12 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use weft_filters::config::{FieldError, Within};
+use weft_filters::config::{FieldError, Within, fraction};
 use weft_model::{
-    Cluster, DnsHost, Endpoint, EndpointAddress, EndpointCheck, EndpointSet, Health, Locality,
-    Priority, TransportChoice,
+    Cluster, DnsHost, Endpoint, EndpointAddress, EndpointCheck, EndpointSet, Health, Labels,
+    Locality, Priority, TransportChoice,
 };
+use weft_route::Fraction;
 use weft_xds_proto::pb::envoy::config::core::v3::{
     Address, HealthStatus, Metadata, address::Address as Kind,
 };
@@ -17,6 +18,7 @@ use weft_xds_proto::pb::envoy::config::endpoint::v3::{
     ClusterLoadAssignment, LbEndpoint, LocalityLbEndpoints, lb_endpoint::HostIdentifier,
 };
 use weft_xds_proto::pb::google::protobuf::{Struct, value::Kind as ValueKind};
+use weft_xds_proto::struct_to_json;
 
 use super::address::{ip, port, port_of, socket_address};
 
@@ -25,24 +27,41 @@ const OVERPROVISIONING: u32 = 140;
 /// The highest number of a priority (Envoy's limit).
 const MAX_PRIORITY: u32 = 128;
 
+/// The namespace of the metadata for load balancing.
+pub(super) const BALANCING: &str = "envoy.lb";
 /// The namespace of the labels that choose a transport socket.
 const SOCKET_MATCH: &str = "envoy.transport_socket_match";
 
 /// Compiles an assignment; every endpoint has to have an address of its own. The endpoints'
 /// transport is the default one until [`place`] has put them into a cluster.
 pub(crate) fn assignment(config: &ClusterLoadAssignment) -> Result<EndpointSet, FieldError> {
-    let mut set = EndpointSet { priorities: Vec::new(), overprovisioning_factor: factor(config)? };
+    let mut set = EndpointSet {
+        priorities: Vec::new(),
+        overprovisioning_factor: factor(config)?,
+        drop: drop_overload(config)?,
+    };
     each(config, |priority, locality, endpoint| {
         let address = address_of(endpoint)?;
         let compiled = compile(endpoint, address, hostname(endpoint), locality)?;
-        let wanted = priority as usize + 1;
-        if set.priorities.len() < wanted {
-            set.priorities.resize_with(wanted, Priority::default);
-        }
-        set.priorities[priority as usize].endpoints.push(Arc::new(compiled));
+        level(&mut set, priority).endpoints.push(Arc::new(compiled));
         Ok(())
     })?;
+    for group in &config.endpoints {
+        if let (Some(weight), false) = (&group.load_balancing_weight, group.lb_endpoints.is_empty())
+        {
+            let weights = &mut level(&mut set, group.priority).weights;
+            *weights.entry(Arc::new(locality_of(group))).or_default() += weight.value;
+        }
+    }
     Ok(set)
+}
+
+fn level(set: &mut EndpointSet, priority: u32) -> &mut Priority {
+    let at = priority as usize;
+    if set.priorities.len() <= at {
+        set.priorities.resize_with(at + 1, Priority::default);
+    }
+    &mut set.priorities[at]
 }
 
 /// The names to resolve in the assignment of a DNS cluster.
@@ -84,9 +103,13 @@ pub(crate) fn place(set: &EndpointSet, cluster: &Cluster, before: &EndpointSet) 
     let priorities = set.priorities.iter();
     EndpointSet {
         priorities: priorities
-            .map(|priority| Priority { endpoints: priority.endpoints.iter().map(placed).collect() })
+            .map(|priority| Priority {
+                endpoints: priority.endpoints.iter().map(placed).collect(),
+                weights: priority.weights.clone(),
+            })
             .collect(),
         overprovisioning_factor: set.overprovisioning_factor,
+        drop: set.drop,
     }
 }
 
@@ -100,15 +123,25 @@ fn with_transport(endpoint: &Arc<Endpoint>, cluster: &Cluster) -> Arc<Endpoint> 
 
 fn factor(config: &ClusterLoadAssignment) -> Result<u32, FieldError> {
     let Some(policy) = &config.policy else { return Ok(OVERPROVISIONING) };
-    if !policy.drop_overloads.is_empty() {
-        return Err(FieldError::unsupported("policy.drop_overloads"));
-    }
     let factor = policy.overprovisioning_factor.as_ref().map_or(OVERPROVISIONING, |f| f.value);
     if factor < 100 {
         let reason = format!("{factor} is below 100");
         return Err(FieldError::at("policy.overprovisioning_factor", reason));
     }
     Ok(factor)
+}
+
+fn drop_overload(config: &ClusterLoadAssignment) -> Result<Option<Fraction>, FieldError> {
+    let Some(policy) = &config.policy else { return Ok(None) };
+    let one = match policy.drop_overloads.as_slice() {
+        [] => return Ok(None),
+        [one] => one,
+        [_, _, ..] => {
+            return Err(FieldError::at("policy.drop_overloads", "more than one is not supported"));
+        }
+    };
+    let part = one.drop_percentage.as_ref().map(fraction).transpose();
+    part.within("drop_percentage").within_item("policy.drop_overloads", 0)
 }
 
 type Each<'a> = dyn FnMut(u32, &Arc<Locality>, &LbEndpoint) -> Result<(), FieldError> + 'a;
@@ -131,16 +164,20 @@ fn each_of(group: &LocalityLbEndpoints, visit: &mut Each<'_>) -> Result<(), Fiel
         let reason = format!("{} is above {MAX_PRIORITY}", group.priority);
         return Err(FieldError::at("priority", reason));
     }
-    let locality = group.locality.as_ref().map_or_else(Locality::default, |locality| Locality {
-        region: locality.region.clone(),
-        zone: locality.zone.clone(),
-        sub_zone: locality.sub_zone.clone(),
-    });
+    let locality = locality_of(group);
     let locality = Arc::new(locality);
     for (index, endpoint) in group.lb_endpoints.iter().enumerate() {
         visit(group.priority, &locality, endpoint).within_item("lb_endpoints", index)?;
     }
     Ok(())
+}
+
+fn locality_of(group: &LocalityLbEndpoints) -> Locality {
+    group.locality.as_ref().map_or_else(Locality::default, |locality| Locality {
+        region: locality.region.clone(),
+        zone: locality.zone.clone(),
+        sub_zone: locality.sub_zone.clone(),
+    })
 }
 
 fn compile(
@@ -164,6 +201,9 @@ fn compile(
         locality: Arc::clone(locality),
         socket_labels: socket.map(labels).unwrap_or_default(),
         hash_key: metadata.and_then(hash_key),
+        labels: metadata
+            .and_then(|metadata| metadata.filter_metadata.get(BALANCING))
+            .map(|labels| Arc::new(balancing_labels(labels))),
         transport: TransportChoice::default(),
     })
 }
@@ -215,8 +255,26 @@ pub(super) fn labels(config: &Struct) -> BTreeMap<String, String> {
     config.fields.iter().filter_map(|(key, value)| text((key, &value.kind))).collect()
 }
 
+/// Metadata for load balancing, each value as JSON.
+pub(super) fn balancing_labels(config: &Struct) -> Labels {
+    let json = struct_to_json(config);
+    json.into_iter().map(|(key, value)| (key, value.to_string())).collect()
+}
+
+/// The metadata that endpoints need to have (`metadata_match`); a cluster's entry adds to the
+/// route's and wins.
+pub(super) fn required(
+    config: Option<&Metadata>,
+    of_route: Option<&Labels>,
+) -> Option<Arc<Labels>> {
+    let own = config.and_then(|metadata| metadata.filter_metadata.get(BALANCING));
+    let mut labels = of_route.cloned().unwrap_or_default();
+    labels.extend(own.map(balancing_labels).unwrap_or_default());
+    (!labels.is_empty()).then(|| Arc::new(labels))
+}
+
 fn hash_key(metadata: &Metadata) -> Option<String> {
-    match metadata.filter_metadata.get("envoy.lb")?.fields.get("hash_key")?.kind.as_ref()? {
+    match metadata.filter_metadata.get(BALANCING)?.fields.get("hash_key")?.kind.as_ref()? {
         ValueKind::StringValue(key) => Some(key.clone()),
         _ => None,
     }

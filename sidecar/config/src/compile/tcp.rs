@@ -15,9 +15,9 @@ use weft_xds_proto::pb::envoy::extensions::filters::network::tcp_proxy::v3::{
 };
 use weft_xds_proto::pb::envoy::r#type::v3::{HashPolicy as PbHash, hash_policy::PolicySpecifier};
 
-use super::Cx;
 use super::access_log::access_logs;
 use super::source::over_ads;
+use super::{Cx, endpoint};
 
 /// `idle_timeout` when it is not set.
 const IDLE: Duration = Duration::from_secs(3600);
@@ -59,6 +59,7 @@ pub(super) fn tcp_proxy(cx: &mut Cx<'_>, config: &PbTcp) -> Result<TcpProxy, Fie
         max_connect_attempts: config.max_connect_attempts.as_ref().map_or(1, |n| n.value.max(1)),
         max_duration: opt_duration(max_duration, "max_downstream_connection_duration")?,
         hash,
+        labels: endpoint::required(config.metadata_match.as_ref(), None),
         access_logs: access_logs(&config.access_log, "access_log")?,
         stats: TcpStats::new(cx.registry, config.stat_prefix.trim_end_matches(';')),
     })
@@ -81,6 +82,10 @@ fn weighted_clusters(cx: &mut Cx<'_>, config: &PbWeighted) -> Result<WeightedClu
         if cluster.name.is_empty() {
             return Err(FieldError::missing("name")).within_item("clusters", index);
         }
+        if cluster.metadata_match.is_some() {
+            let error = FieldError::unsupported("metadata_match");
+            return Err(error).within_item("clusters", index);
+        }
         total = total.checked_add(cluster.weight).ok_or_else(|| {
             FieldError::at("clusters", "the sum of the weights is above 4294967295")
         })?;
@@ -91,6 +96,7 @@ fn weighted_clusters(cx: &mut Cx<'_>, config: &PbWeighted) -> Result<WeightedClu
                 request_headers: HeaderMutations::default(),
                 response_headers: HeaderMutations::default(),
                 host_rewrite: None,
+                labels: None,
             });
         }
     }

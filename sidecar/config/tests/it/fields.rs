@@ -248,8 +248,8 @@ const ROWS: &[Row] = &[
         Cluster,
         CLUSTER,
         "lb_policy: LEAST_REQUEST",
-        "lb_subset_config: {}",
-        "lb_subset_config",
+        "lb_subset_config: { list_as_any: true }",
+        "lb_subset_config.list_as_any",
         "not supported",
     ),
     (

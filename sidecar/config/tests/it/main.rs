@@ -1,5 +1,6 @@
 //! Whole resources in, snapshots and rejections out.
 
+mod balancing;
 mod bootstrap;
 mod demand;
 mod fields;

@@ -61,6 +61,9 @@ impl Failure {
             Self::Upstream(UpstreamError::NoHealthyUpstream) => {
                 (StatusCode::SERVICE_UNAVAILABLE, "no healthy upstream".to_owned())
             }
+            Self::Upstream(UpstreamError::DropOverload) => {
+                (StatusCode::SERVICE_UNAVAILABLE, "drop overload".to_owned())
+            }
             Self::Upstream(error) => {
                 stream.cx.transport_failure = error.transport_failure().map(str::to_owned);
                 (status_of(error), reset_text(error, retried))
@@ -77,7 +80,7 @@ impl Failure {
             }
         };
         let mut reply = LocalReply::text(status, body, self.details());
-        if let Self::Upstream(UpstreamError::Overflow(_)) = self {
+        if let Self::Upstream(UpstreamError::Overflow(_) | UpstreamError::DropOverload) = self {
             reply.headers.insert(names::ENVOY_OVERLOADED, HeaderValue::from_static("true"));
         }
         reply
@@ -88,6 +91,7 @@ fn status_of(error: &UpstreamError) -> StatusCode {
     match error {
         UpstreamError::Protocol { .. } => StatusCode::BAD_GATEWAY,
         UpstreamError::NoHealthyUpstream
+        | UpstreamError::DropOverload
         | UpstreamError::SecretsNotReady
         | UpstreamError::Overflow(_)
         | UpstreamError::ConnectFailed { .. }

@@ -112,6 +112,7 @@ fn covers_failure(on: RetryOn, failure: &Failure) -> bool {
         Failure::Upstream(
             UpstreamError::Overflow(_)
             | UpstreamError::NoHealthyUpstream
+            | UpstreamError::DropOverload
             | UpstreamError::RequestBody,
         ) => false,
         Failure::Upstream(error) => {

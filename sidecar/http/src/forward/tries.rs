@@ -142,6 +142,7 @@ impl Tries<'_> {
             host_attempts,
             downstream_protocol: Some(stream.cx.protocol),
             high_priority: self.action.high_priority,
+            labels: self.target.weighted.map_or(&self.action.labels, |one| &one.labels).as_deref(),
             sni,
             ..PickContext::default()
         };

@@ -140,6 +140,7 @@ fn weights_decide_between_clusters() {
                 request_headers: HeaderMutations::default(),
                 response_headers: overwrite("x-cluster", name),
                 host_rewrite: None,
+                labels: None,
             });
         }
         setup

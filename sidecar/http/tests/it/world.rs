@@ -234,7 +234,11 @@ async fn run(publisher: &SnapshotPublisher, drain: &Drain, worker: &Rc<WorkerCx>
 pub(crate) fn endpoints(addresses: &[SocketAddr]) -> EndpointSet {
     let endpoint = |address: &SocketAddr| Arc::new(Endpoint::at(EndpointAddress::Socket(*address)));
     let endpoints = addresses.iter().map(endpoint).collect();
-    EndpointSet { priorities: vec![Priority { endpoints }], overprovisioning_factor: 140 }
+    EndpointSet {
+        priorities: vec![Priority { endpoints, ..Priority::default() }],
+        overprovisioning_factor: 140,
+        ..EndpointSet::default()
+    }
 }
 
 pub(crate) fn cluster(name: &str) -> Cluster {
@@ -258,6 +262,7 @@ pub(crate) fn forward(clusters: ClusterChoice) -> Forward {
         hash: Vec::new(),
         upgrades: Vec::new(),
         high_priority: false,
+        labels: None,
     }
 }
 
@@ -369,6 +374,7 @@ pub(crate) fn tcp_proxy(setup: &mut Setup, cluster: &str) -> TcpProxy {
         max_connect_attempts: 1,
         max_duration: None,
         hash: Vec::new(),
+        labels: None,
         access_logs: Vec::new(),
         stats: TcpStats::new(&setup.registry, "test"),
     }

@@ -28,6 +28,7 @@ fn chain(name: &str) -> FilterChain {
         max_connect_attempts: 1,
         max_duration: None,
         hash: Vec::new(),
+        labels: None,
         access_logs: Vec::new(),
         stats: TcpStats::new(&Registry::new(), name),
     };

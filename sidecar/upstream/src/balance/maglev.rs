@@ -18,16 +18,16 @@ struct Builder {
 
 impl Maglev {
     /// A table of `size` places, a prime number; members take turns, heavy ones more often.
-    pub(super) fn new(keys: &[String], weights: &[u32], size: u64) -> Self {
+    pub(super) fn new(keys: &[String], weights: &[f64], size: u64) -> Self {
         let size = size.max(2);
-        let heaviest = weights.iter().copied().max().map_or(1.0, f64::from);
+        let heaviest = weights.iter().copied().fold(0.0, f64::max);
         let mut builders: Vec<_> = keys
             .iter()
             .zip(weights)
             .map(|(key, weight)| Builder {
                 offset: xxh64(key.as_bytes(), 0) % size,
                 skip: xxh64(key.as_bytes(), 1) % (size - 1) + 1,
-                weight: f64::from(*weight),
+                weight: *weight,
                 target: 0.0,
                 next: 0,
             })
@@ -95,16 +95,16 @@ mod tests {
 
     #[test]
     fn places_follow_the_weights() {
-        let even = counts(&Maglev::new(&keys(4), &[1; 4], 65_537), 4);
+        let even = counts(&Maglev::new(&keys(4), &[1.0; 4], 65_537), 4);
         assert!(even.iter().all(|count| count.abs_diff(65_537 / 4) <= 1), "{even:?}");
-        let weighted = counts(&Maglev::new(&keys(2), &[1, 3], 65_537), 2);
+        let weighted = counts(&Maglev::new(&keys(2), &[1.0, 3.0], 65_537), 2);
         assert!(weighted[1].abs_diff(weighted[0] * 3) < 700, "{weighted:?}");
     }
 
     #[test]
     fn removing_a_member_moves_few_other_keys() {
-        let all = Maglev::new(&keys(10), &[1; 10], 65_537);
-        let fewer = Maglev::new(&keys(9), &[1; 9], 65_537);
+        let all = Maglev::new(&keys(10), &[1.0; 10], 65_537);
+        let fewer = Maglev::new(&keys(9), &[1.0; 9], 65_537);
         let places = all.table.iter().zip(&fewer.table);
         let moved = places.filter(|(before, after)| **before != 9 && before != after).count();
         assert!(moved < 65_537 / 10, "{moved} places of other members moved");

@@ -1,6 +1,6 @@
 //! The hash ring, laid out as Envoy lays it out, so that both choose alike.
 
-use xxhash_rust::xxh64::xxh64;
+use super::hash::HashFunction;
 
 /// Points on a circle, each belonging to a member.
 #[derive(Debug)]
@@ -12,19 +12,24 @@ pub(super) struct Ring {
 impl Ring {
     /// A ring on which every member has points in proportion to its weight, the lightest a whole
     /// number of them.
-    pub(super) fn new(keys: &[String], weights: &[u32], min_size: u64, max_size: u64) -> Self {
-        let sum: f64 = weights.iter().copied().map(f64::from).sum();
-        let lightest = weights.iter().copied().min().map_or(1.0, f64::from) / sum.max(1.0);
+    pub(super) fn new(
+        keys: &[String],
+        weights: &[f64],
+        (min_size, max_size): (u64, u64),
+        function: HashFunction,
+    ) -> Self {
+        let sum: f64 = weights.iter().sum::<f64>().max(f64::MIN_POSITIVE);
+        let lightest = weights.iter().copied().fold(sum, f64::min) / sum;
         let scale = ((lightest * min_size as f64).ceil() / lightest).min(max_size as f64);
         let mut points = Vec::with_capacity(scale.ceil() as usize);
         let mut target = 0.0;
         let mut current = 0.0;
         for (member, (key, weight)) in (0..).zip(keys.iter().zip(weights)) {
-            target += scale * f64::from(*weight) / sum;
+            target += scale * weight / sum;
             let mut replica = 0;
             while current < target {
                 let name = format!("{key}_{replica}");
-                points.push((xxh64(name.as_bytes(), 0), member));
+                points.push((function(name.as_bytes()), member));
                 replica += 1;
                 current += 1.0;
             }
@@ -45,7 +50,10 @@ impl Ring {
 
 #[cfg(test)]
 mod tests {
+    use xxhash_rust::xxh64::xxh64;
+
     use super::*;
+    use crate::balance::hash;
 
     fn keys(count: usize) -> Vec<String> {
         (0..count).map(|at| format!("10.0.0.{at}:80")).collect()
@@ -53,8 +61,8 @@ mod tests {
 
     #[test]
     fn removing_a_member_moves_only_its_own_keys() {
-        let all = Ring::new(&keys(10), &[1; 10], 1024, 1 << 23);
-        let fewer = Ring::new(&keys(9), &[1; 9], 1024, 1 << 23);
+        let all = Ring::new(&keys(10), &[1.0; 10], (1024, 1 << 23), hash::function(false));
+        let fewer = Ring::new(&keys(9), &[1.0; 9], (1024, 1 << 23), hash::function(false));
         let mut moved = 0;
         for key in 0..10_000_u64 {
             let hash = xxh64(&key.to_le_bytes(), 0);
@@ -69,7 +77,7 @@ mod tests {
 
     #[test]
     fn points_follow_the_weights() {
-        let ring = Ring::new(&keys(3), &[1, 2, 5], 1024, 1 << 23);
+        let ring = Ring::new(&keys(3), &[1.0, 2.0, 5.0], (1024, 1 << 23), hash::function(false));
         let mut counts = [0; 3];
         for (_, member) in &ring.points {
             counts[*member as usize] += 1;
@@ -79,13 +87,13 @@ mod tests {
 
     #[test]
     fn the_ring_is_no_larger_than_its_maximum() {
-        let ring = Ring::new(&keys(2), &[1, 1000], 1024, 1500);
+        let ring = Ring::new(&keys(2), &[1.0, 1000.0], (1024, 1500), hash::function(false));
         assert_eq!(ring.points.len(), 1500);
     }
 
     #[test]
     fn later_attempts_go_on_to_other_points() {
-        let ring = Ring::new(&keys(5), &[1; 5], 1024, 1 << 23);
+        let ring = Ring::new(&keys(5), &[1.0; 5], (1024, 1 << 23), hash::function(false));
         let first = ring.find(42, 0);
         assert!((1..20).any(|attempt| ring.find(42, attempt) != first));
     }

@@ -14,29 +14,28 @@ pub(super) struct Schedule {
 struct Due {
     deadline: f64,
     index: usize,
-    weight: u32,
 }
 
 impl Schedule {
     /// A schedule that starts at a random place, so that workers do not go in step.
-    pub(super) fn new(weights: &[u32]) -> Self {
-        let due = weights.iter().enumerate().map(|(index, weight)| {
-            let deadline = 1.0 / f64::from(*weight);
-            Due { deadline, index, weight: *weight }
-        });
+    pub(super) fn new(weights: &[f64]) -> Self {
+        let due = weights
+            .iter()
+            .enumerate()
+            .map(|(index, weight)| Due { deadline: 1.0 / weight.max(f64::MIN_POSITIVE), index });
         let schedule = Self { queue: RefCell::new(due.collect()) };
         for _ in 0..fastrand::usize(..weights.len().max(1)) {
-            schedule.next(|weight, _| f64::from(weight));
+            schedule.next(|index| weights[index]);
         }
         schedule
     }
 
     /// The member that is due; `weigh` says what the weight of a member is now.
-    pub(super) fn next(&self, weigh: impl FnOnce(u32, usize) -> f64) -> usize {
+    pub(super) fn next(&self, weigh: impl FnOnce(usize) -> f64) -> usize {
         let mut queue = self.queue.borrow_mut();
         let Some(mut first) = queue.peek_mut() else { return 0 };
         let index = first.index;
-        first.deadline += 1.0 / weigh(first.weight, index).max(f64::MIN_POSITIVE);
+        first.deadline += 1.0 / weigh(index).max(f64::MIN_POSITIVE);
         index
     }
 }
@@ -68,10 +67,11 @@ mod tests {
 
     #[test]
     fn members_come_as_often_as_their_weights_say() {
-        let schedule = Schedule::new(&[1, 2, 5]);
+        const WEIGHTS: [f64; 3] = [1.0, 2.0, 5.0];
+        let schedule = Schedule::new(&WEIGHTS);
         let mut counts = [0; 3];
         for _ in 0..800 {
-            counts[schedule.next(|weight, _| f64::from(weight))] += 1;
+            counts[schedule.next(|index| WEIGHTS[index])] += 1;
         }
         for (count, expected) in counts.into_iter().zip([100_i32, 200, 500]) {
             assert!((count - expected).abs() <= 1, "{counts:?}");

@@ -130,7 +130,11 @@ impl Refresh {
                 }
             }
         }
-        EndpointSet { priorities, overprovisioning_factor: before.overprovisioning_factor }
+        EndpointSet {
+            priorities,
+            overprovisioning_factor: before.overprovisioning_factor,
+            drop: before.drop,
+        }
     }
 }
 

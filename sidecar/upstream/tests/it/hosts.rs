@@ -118,3 +118,17 @@ fn connections_start_from_the_configured_source() {
         assert_eq!(answer.remote, Some(server.address));
     });
 }
+
+#[test]
+fn a_part_of_the_requests_is_dropped_where_the_control_plane_says_so() {
+    local(async {
+        let handle = cluster(&[address(1)], |_| {});
+        let mut set = endpoint_set(&[address(1)]);
+        set.drop = Some(weft_route::Fraction { numerator: 100, denominator: 100 });
+        handle.set_endpoints(Arc::new(set));
+        let (_worker, cluster) = worker(&handle);
+        let error = cluster.pick(&PickContext::default()).unwrap_err();
+        assert!(matches!(error, UpstreamError::DropOverload));
+        assert_eq!(handle.stats_scope().counter("upstream_rq_drop_overload").value(), 1);
+    });
+}

@@ -42,7 +42,11 @@ pub(crate) fn cluster(
 pub(crate) fn endpoint_set(addresses: &[SocketAddr]) -> EndpointSet {
     let endpoint = |address: &SocketAddr| Arc::new(Endpoint::at(EndpointAddress::Socket(*address)));
     let endpoints = addresses.iter().map(endpoint).collect();
-    EndpointSet { priorities: vec![Priority { endpoints }], overprovisioning_factor: 140 }
+    EndpointSet {
+        priorities: vec![Priority { endpoints, ..Priority::default() }],
+        overprovisioning_factor: 140,
+        ..EndpointSet::default()
+    }
 }
 
 /// Publishes a cluster; keep the publisher as long as the snapshot is followed.

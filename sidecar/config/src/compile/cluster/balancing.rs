@@ -1,18 +1,20 @@
 //! Load balancing policies.
 
-use weft_filters::config::{FieldError, Within, decode};
-use weft_model::LoadBalancing;
-use weft_xds_proto::any::type_name;
+mod subsets;
+mod typed;
+
+use weft_filters::config::{FieldError, Within, opt_duration};
+use weft_model::{BalancingOptions, LoadBalancing, SlowStart};
 use weft_xds_proto::pb::envoy::config::cluster::v3::{
     Cluster as PbCluster, LoadBalancingPolicy,
-    cluster::{LbConfig, LbPolicy, ring_hash_lb_config::HashFunction},
+    cluster::{
+        CommonLbConfig, LbConfig, LbPolicy, common_lb_config::LocalityConfigSpecifier,
+        ring_hash_lb_config::HashFunction,
+    },
 };
-use weft_xds_proto::pb::envoy::extensions::load_balancing_policies::{
-    least_request::v3::LeastRequest,
-    maglev::v3::Maglev,
-    ring_hash::v3::{RingHash, ring_hash::HashFunction as TypedHash},
-};
-use weft_xds_proto::pb::google::protobuf::{Any, UInt64Value};
+use weft_xds_proto::pb::envoy::config::core::v3::RuntimeDouble;
+use weft_xds_proto::pb::envoy::r#type::v3::Percent;
+use weft_xds_proto::pb::google::protobuf::{Duration as PbDuration, UInt32Value, UInt64Value};
 
 /// `minimum_ring_size` when it is not set.
 const MIN_RING: u64 = 1024;
@@ -23,45 +25,118 @@ const TABLE: u64 = 65_537;
 /// The largest table (Envoy's limit).
 const MAX_TABLE: u64 = 5_000_011;
 
+/// A policy and what belongs to it.
+pub(super) type Balancing = (LoadBalancing, BalancingOptions);
+
 /// Compiles `load_balancing_policy`, or else `lb_policy` with its options.
-pub(super) fn load_balancing(config: &PbCluster) -> Result<LoadBalancing, FieldError> {
-    if let Some(policy) = &config.load_balancing_policy {
-        return typed(policy).within("load_balancing_policy");
+pub(super) fn balancing(config: &PbCluster) -> Result<Balancing, FieldError> {
+    let (policy, mut options) = match &config.load_balancing_policy {
+        Some(policy) => typed(policy).within("load_balancing_policy")?,
+        None => older(config)?,
+    };
+    if let Some(subsets) = &config.lb_subset_config {
+        options.subsets = subsets::subsets(subsets).within("lb_subset_config")?;
     }
+    Ok((policy, options))
+}
+
+/// The fields that the cluster itself has for its policy.
+fn older(config: &PbCluster) -> Result<Balancing, FieldError> {
+    let common = config.common_lb_config.as_ref().map(common).transpose();
+    let mut options = common.within("common_lb_config")?.unwrap_or_default();
     let policy = LbPolicy::try_from(config.lb_policy);
-    match (policy, &config.lb_config) {
-        (Ok(LbPolicy::RoundRobin), _) => Ok(LoadBalancing::RoundRobin),
-        (Ok(LbPolicy::Random), _) => Ok(LoadBalancing::Random),
-        (Ok(LbPolicy::ClusterProvided), _) => Ok(LoadBalancing::ClusterProvided),
-        (Ok(LbPolicy::LeastRequest), Some(LbConfig::LeastRequestLbConfig(options))) => {
-            let bias = options.active_request_bias.as_ref().map(|bias| bias.default_value);
-            least_request(options.choice_count.as_ref().map(|count| count.value), bias)
-                .within("least_request_lb_config")
-        }
-        (Ok(LbPolicy::LeastRequest), _) => least_request(None, None),
-        (Ok(LbPolicy::RingHash), Some(LbConfig::RingHashLbConfig(options))) => {
-            if options.hash_function == HashFunction::MurmurHash2 as i32 {
-                return Err(FieldError::at(
-                    "ring_hash_lb_config.hash_function",
-                    "MURMUR_HASH_2 is not supported; leave it out for XX_HASH",
-                ));
+    let policy = match (policy, &config.lb_config) {
+        (Ok(LbPolicy::RoundRobin), own) => {
+            if let Some(LbConfig::RoundRobinLbConfig(own)) = own {
+                options.slow_start = own
+                    .slow_start_config
+                    .as_ref()
+                    .map(|slow| {
+                        let part = slow.min_weight_percent.as_ref();
+                        slow_start(slow.slow_start_window.as_ref(), slow.aggression.as_ref(), part)
+                    })
+                    .transpose()
+                    .within("round_robin_lb_config.slow_start_config")?;
             }
-            ring(options.minimum_ring_size.as_ref(), options.maximum_ring_size.as_ref())
-                .within("ring_hash_lb_config")
+            LoadBalancing::RoundRobin
         }
-        (Ok(LbPolicy::RingHash), _) => ring(None, None),
-        (Ok(LbPolicy::Maglev), Some(LbConfig::MaglevLbConfig(options))) => {
-            maglev(options.table_size.as_ref()).within("maglev_lb_config")
+        (Ok(LbPolicy::Random), _) => LoadBalancing::Random,
+        (Ok(LbPolicy::ClusterProvided), _) => LoadBalancing::ClusterProvided,
+        (Ok(LbPolicy::LeastRequest), Some(LbConfig::LeastRequestLbConfig(own))) => {
+            options.slow_start = own
+                .slow_start_config
+                .as_ref()
+                .map(|slow| {
+                    let part = slow.min_weight_percent.as_ref();
+                    slow_start(slow.slow_start_window.as_ref(), slow.aggression.as_ref(), part)
+                })
+                .transpose()
+                .within("least_request_lb_config.slow_start_config")?;
+            let bias = own.active_request_bias.as_ref().map(|bias| bias.default_value);
+            least_request(own.choice_count.as_ref().map(|count| count.value), bias)
+                .within("least_request_lb_config")?
         }
-        (Ok(LbPolicy::Maglev), _) => maglev(None),
+        (Ok(LbPolicy::LeastRequest), _) => least_request(None, None)?,
+        (Ok(LbPolicy::RingHash), Some(LbConfig::RingHashLbConfig(own))) => {
+            options.murmur = own.hash_function == HashFunction::MurmurHash2 as i32;
+            ring(own.minimum_ring_size.as_ref(), own.maximum_ring_size.as_ref())
+                .within("ring_hash_lb_config")?
+        }
+        (Ok(LbPolicy::RingHash), _) => ring(None, None)?,
+        (Ok(LbPolicy::Maglev), Some(LbConfig::MaglevLbConfig(own))) => {
+            maglev(own.table_size.as_ref()).within("maglev_lb_config")?
+        }
+        (Ok(LbPolicy::Maglev), _) => maglev(None)?,
         (Ok(LbPolicy::LoadBalancingPolicyConfig), _) => {
-            Err(FieldError::missing("load_balancing_policy"))
+            return Err(FieldError::missing("load_balancing_policy"));
         }
         (Err(_), _) => {
             let reason = format!("{} is not a load balancing policy", config.lb_policy);
-            Err(FieldError::at("lb_policy", reason))
+            return Err(FieldError::at("lb_policy", reason));
         }
+    };
+    Ok((policy, options))
+}
+
+fn common(config: &CommonLbConfig) -> Result<BalancingOptions, FieldError> {
+    let mut options = BalancingOptions::default();
+    if let Some(hashing) = &config.consistent_hashing_lb_config {
+        options.hash_hostname = hashing.use_hostname_for_hashing;
+        options.hash_balance = hash_balance(hashing.hash_balance_factor.as_ref())
+            .within("consistent_hashing_lb_config")?;
     }
+    options.locality_weighted = matches!(
+        config.locality_config_specifier,
+        Some(LocalityConfigSpecifier::LocalityWeightedLbConfig(_))
+    );
+    Ok(options)
+}
+
+fn hash_balance(factor: Option<&UInt32Value>) -> Result<Option<u32>, FieldError> {
+    match factor.map(|factor| factor.value) {
+        Some(factor) if factor < 100 => {
+            Err(FieldError::at("hash_balance_factor", format!("{factor} is below 100")))
+        }
+        factor => Ok(factor.filter(|factor| *factor > 0)),
+    }
+}
+
+fn slow_start(
+    window: Option<&PbDuration>,
+    aggression: Option<&RuntimeDouble>,
+    least: Option<&Percent>,
+) -> Result<SlowStart, FieldError> {
+    let window = opt_duration(window, "slow_start_window")?;
+    let aggression = aggression.map_or(1.0, |aggression| aggression.default_value);
+    if !aggression.is_finite() || aggression <= 0.0 {
+        return Err(FieldError::at("aggression", format!("{aggression} is not above 0")));
+    }
+    let least = least.map_or(10.0, |percent| percent.value);
+    if !(0.0..=100.0).contains(&least) {
+        let reason = format!("{least} is not between 0 and 100");
+        return Err(FieldError::at("min_weight_percent", reason));
+    }
+    Ok(SlowStart { window: window.unwrap_or_default(), aggression, min_weight: least / 100.0 })
 }
 
 fn least_request(choices: Option<u32>, bias: Option<f64>) -> Result<LoadBalancing, FieldError> {
@@ -106,14 +181,14 @@ fn is_prime(number: u64) -> bool {
 }
 
 /// The first policy of the list that is known, as Envoy chooses.
-fn typed(config: &LoadBalancingPolicy) -> Result<LoadBalancing, FieldError> {
+fn typed(config: &LoadBalancingPolicy) -> Result<Balancing, FieldError> {
     for (index, policy) in config.policies.iter().enumerate() {
         let typed = policy.typed_extension_config.as_ref();
         let Some(any) = typed.and_then(|typed| typed.typed_config.as_ref()) else {
             let error = FieldError::missing("typed_extension_config.typed_config");
             return Err(error).within_item("policies", index);
         };
-        let compiled = one_typed(any).within("typed_extension_config.typed_config");
+        let compiled = typed::policy(any).within("typed_extension_config.typed_config");
         if let Some(policy) = compiled.within_item("policies", index)? {
             return Ok(policy);
         }
@@ -121,30 +196,4 @@ fn typed(config: &LoadBalancingPolicy) -> Result<LoadBalancing, FieldError> {
     let names = config.policies.iter().filter_map(|policy| policy.typed_extension_config.as_ref());
     let names: Vec<_> = names.map(|typed| typed.name.as_str()).collect();
     Err(FieldError::at("policies", format!("none of {names:?} is known")))
-}
-
-fn one_typed(any: &Any) -> Result<Option<LoadBalancing>, FieldError> {
-    const PREFIX: &str = "envoy.extensions.load_balancing_policies.";
-    Ok(match type_name(&any.type_url).strip_prefix(PREFIX) {
-        Some("round_robin.v3.RoundRobin") => Some(LoadBalancing::RoundRobin),
-        Some("random.v3.Random") => Some(LoadBalancing::Random),
-        Some("cluster_provided.v3.ClusterProvided") => Some(LoadBalancing::ClusterProvided),
-        Some("least_request.v3.LeastRequest") => {
-            let options: LeastRequest = decode(any)?;
-            let bias = options.active_request_bias.as_ref().map(|bias| bias.default_value);
-            Some(least_request(options.choice_count.map(|count| count.value), bias)?)
-        }
-        Some("ring_hash.v3.RingHash") => {
-            let options: RingHash = decode(any)?;
-            if options.hash_function == TypedHash::MurmurHash2 as i32 {
-                return Err(FieldError::at("hash_function", "MURMUR_HASH_2 is not supported"));
-            }
-            Some(ring(options.minimum_ring_size.as_ref(), options.maximum_ring_size.as_ref())?)
-        }
-        Some("maglev.v3.Maglev") => {
-            let options: Maglev = decode(any)?;
-            Some(maglev(options.table_size.as_ref())?)
-        }
-        _ => None,
-    })
 }

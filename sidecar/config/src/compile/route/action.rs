@@ -9,7 +9,7 @@ use weft_filters::config::{
     runtime_fraction,
 };
 use weft_model::{
-    ClusterChoice, Forward, HashPolicy, HashSource, HostRewrite, Mirror, PathRewrite,
+    ClusterChoice, Forward, HashPolicy, HashSource, HostRewrite, Labels, Mirror, PathRewrite,
     WeightedCluster, WeightedClusters,
 };
 use weft_route::PathMatch;
@@ -25,7 +25,7 @@ use weft_xds_proto::pb::envoy::config::route::v3::{
 
 use super::redirect::{prefix_rewrite, regex_rewrite};
 use super::{Inherited, retry};
-use crate::compile::Cx;
+use crate::compile::{Cx, endpoint};
 
 /// `timeout` when it is not set.
 const TIMEOUT: Duration = Duration::from_secs(15);
@@ -51,8 +51,9 @@ pub(super) fn forward(
     let idle = idle.map(|idle| limit(Some(idle), "idle_timeout", None)).transpose()?;
     let Durations { timeout, max_stream_duration, grpc_duration_max, grpc_timeout_max } =
         durations(config)?;
+    let labels = endpoint::required(config.metadata_match.as_ref(), None);
     Ok(Forward {
-        clusters: clusters(cx, config.cluster_specifier.as_ref())?,
+        clusters: clusters(cx, config.cluster_specifier.as_ref(), labels.as_deref())?,
         cluster_not_found: not_found(config.cluster_not_found_response_code),
         path: path_rewrite(config, path)?,
         host: host_rewrite(config.host_rewrite_specifier.as_ref())?,
@@ -74,6 +75,7 @@ pub(super) fn forward(
             })
             .collect(),
         high_priority: config.priority == RoutingPriority::High as i32,
+        labels,
     })
 }
 
@@ -192,6 +194,7 @@ fn host_value(host: &str) -> Result<String, FieldError> {
 fn clusters(
     cx: &mut Cx<'_>,
     config: Option<&ClusterSpecifier>,
+    labels: Option<&Labels>,
 ) -> Result<ClusterChoice, FieldError> {
     match config {
         None => {
@@ -205,7 +208,7 @@ fn clusters(
             Ok(ClusterChoice::Header(header_name(name).within("cluster_header")?))
         }
         Some(ClusterSpecifier::WeightedClusters(config)) => {
-            Ok(ClusterChoice::Weighted(weighted(cx, config).within("weighted_clusters")?))
+            Ok(ClusterChoice::Weighted(weighted(cx, config, labels).within("weighted_clusters")?))
         }
         Some(ClusterSpecifier::ClusterSpecifierPlugin(_)) => {
             Err(FieldError::unsupported("cluster_specifier_plugin"))
@@ -216,11 +219,15 @@ fn clusters(
     }
 }
 
-fn weighted(cx: &mut Cx<'_>, config: &PbWeighted) -> Result<WeightedClusters, FieldError> {
+fn weighted(
+    cx: &mut Cx<'_>,
+    config: &PbWeighted,
+    of_route: Option<&Labels>,
+) -> Result<WeightedClusters, FieldError> {
     if config.random_value_specifier.is_some() {
         return Err(FieldError::unsupported("random_value_specifier"));
     }
-    let compiled = all(&config.clusters, "clusters", |one| weighted_cluster(cx, one))?;
+    let compiled = all(&config.clusters, "clusters", |one| weighted_cluster(cx, one, of_route))?;
     let sum = |sum: u32, one: &WeightedCluster| sum.checked_add(one.weight);
     let total = compiled.iter().try_fold(0, sum);
     let total = total.filter(|total| *total > 0).ok_or_else(|| {
@@ -233,6 +240,7 @@ fn weighted(cx: &mut Cx<'_>, config: &PbWeighted) -> Result<WeightedClusters, Fi
 fn weighted_cluster(
     cx: &mut Cx<'_>,
     config: &ClusterWeight,
+    of_route: Option<&Labels>,
 ) -> Result<WeightedCluster, FieldError> {
     if !config.cluster_header.is_empty() {
         return Err(FieldError::unsupported("cluster_header"));
@@ -263,6 +271,7 @@ fn weighted_cluster(
             "response",
         )?,
         host_rewrite,
+        labels: endpoint::required(config.metadata_match.as_ref(), of_route),
     })
 }
 

@@ -22,8 +22,11 @@ impl Court {
         let config = Arc::new(config);
         let at = |port: u16| EndpointAddress::Socket(SocketAddr::from(([127, 0, 0, 1], port)));
         let endpoints = (1..=hosts).map(|port| Arc::new(Endpoint::at(at(port)))).collect();
-        let set =
-            EndpointSet { priorities: vec![Priority { endpoints }], overprovisioning_factor: 140 };
+        let set = EndpointSet {
+            priorities: vec![Priority { endpoints, ..Priority::default() }],
+            overprovisioning_factor: 140,
+            ..EndpointSet::default()
+        };
         let cluster = Cluster { outlier: Some(Arc::clone(&config)), ..Cluster::named("test") };
         let cluster =
             Arc::new(ClusterHandle::new(Arc::new(cluster), Arc::new(set), Registry::new()));
