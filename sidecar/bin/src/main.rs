@@ -7,6 +7,7 @@ mod logging;
 mod pod;
 mod proxy;
 mod readiness;
+mod secrets;
 mod shutdown;
 mod sockets;
 mod state;

@@ -25,6 +25,7 @@ use crate::limits::raise_open_files;
 use crate::logging::Logging;
 use crate::pod;
 use crate::readiness::Health;
+use crate::secrets::SecretStreams;
 use crate::shutdown::{Event, Events};
 use crate::sockets::Sockets;
 use crate::state::State;
@@ -207,7 +208,8 @@ impl Proxy {
         let token = settings.map(|settings| settings.token_file);
         let client = self.client(&bootstrap, token, folder.as_deref());
         let engine = self.state.engine.clone();
-        tasks.spawn(keep_going(engine.clone()));
+        let secrets = SecretStreams::new(engine.clone(), self.state.snapshot.clone());
+        tasks.spawn(keep_going(engine.clone(), secrets));
         if let Some(client) = client.clone() {
             tasks.spawn(fetch_on_demand(engine, client));
         }
@@ -353,9 +355,10 @@ async fn fetch_on_demand(engine: SharedEngine, client: ClientHandle) {
     }
 }
 
-/// Lets the engine go on without what was waited for too long, and gives memory back when it is
+/// Lets the engine go on without what was waited for too long, has changed files read and servers of
+/// secrets asked, and gives memory back when it is
 /// quiet.
-async fn keep_going(engine: SharedEngine) {
+async fn keep_going(engine: SharedEngine, mut secrets: SecretStreams) {
     let mut clock = tokio::time::interval(ENGINE_TICK);
     let mut tidy = Tidy::new();
     loop {
@@ -365,8 +368,10 @@ async fn keep_going(engine: SharedEngine) {
             if engine.next_deadline().is_some_and(|deadline| deadline <= now) {
                 engine.tick(now);
             }
+            engine.reload_files(now);
             engine.received()
         };
+        secrets.follow();
         if tidy.is_due(received) {
             tidy::release();
         }

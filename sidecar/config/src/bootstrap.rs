@@ -17,6 +17,8 @@ use weft_xds_proto::{Any, Message, Name, ResourceType, YamlError, from_yaml, pac
 
 use crate::compile;
 
+use ads::Discovered;
+
 pub use ads::{AdsSettings, AdsVariant};
 pub use agent::CertificateAgentSettings;
 pub use error::BootstrapError;
@@ -43,6 +45,10 @@ pub struct BootstrapConfig {
     pub discover_clusters: bool,
     /// Whether `dynamic_resources.lds_config` asks for all listeners of the aggregated stream.
     pub discover_listeners: bool,
+    /// The file that `dynamic_resources.cds_config` names.
+    pub cluster_file: Option<PathBuf>,
+    /// The file that `dynamic_resources.lds_config` names.
+    pub listener_file: Option<PathBuf>,
     /// The certificate agent's settings (`bootstrap_extensions`).
     pub agent: Option<CertificateAgentSettings>,
     /// How long what was fetched on demand is kept without use; no field of Envoy's.
@@ -98,6 +104,13 @@ impl BootstrapConfig {
         Self::compile(file, message).map_err(|error| BootstrapError::new(file, error))
     }
 
+    /// The names of the clusters of `static_resources`.
+    pub(crate) fn static_clusters(&self) -> impl Iterator<Item = &str> {
+        let clusters =
+            self.resources.iter().filter(|one| one.resource_type == ResourceType::Cluster);
+        clusters.map(|one| one.name.as_str())
+    }
+
     fn compile(file: &Path, message: Bootstrap) -> Result<Self, FieldError> {
         refuse(&message)?;
         let mut node = message.node.clone().unwrap_or_default();
@@ -113,7 +126,7 @@ impl BootstrapConfig {
         }
         let named = ads.as_ref();
         let discover = |config: Option<_>, field: &str| {
-            config.map(|config| ads::over_stream(config, named)).transpose().within(field)
+            config.map(|config| ads::discovered(config, named)).transpose().within(field)
         };
         let clusters = discover(dynamic.cds_config.as_ref(), "dynamic_resources.cds_config")?;
         let listeners = discover(dynamic.lds_config.as_ref(), "dynamic_resources.lds_config")?;
@@ -122,13 +135,22 @@ impl BootstrapConfig {
             admin: message.admin.as_ref().map(admin).transpose().within("admin")?.flatten(),
             resources: resources(&message)?,
             ads,
-            discover_clusters: clusters.is_some(),
-            discover_listeners: listeners.is_some(),
+            discover_clusters: matches!(clusters, Some(Discovered::Stream)),
+            discover_listeners: matches!(listeners, Some(Discovered::Stream)),
+            cluster_file: file_of(clusters),
+            listener_file: file_of(listeners),
             agent: agent::agent(&message.bootstrap_extensions)?,
             on_demand_idle: ON_DEMAND_IDLE,
             node,
             message,
         })
+    }
+}
+
+fn file_of(discovered: Option<Discovered>) -> Option<PathBuf> {
+    match discovered {
+        Some(Discovered::File(path)) => Some(path),
+        Some(Discovered::Stream) | None => None,
     }
 }
 

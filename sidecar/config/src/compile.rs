@@ -29,8 +29,8 @@ pub(crate) use endpoint::{assignment, place};
 pub(crate) use listener::{listener, name_of as listener_name};
 pub(crate) use route::{LoneHost, assemble, hosts, lone_host};
 pub(crate) use secret::{SecretSources, SecretValue, secret};
-pub(crate) use source::{Source, fetch};
-pub(crate) use tls::{Held, SecretKey, TlsPlan};
+pub(crate) use source::{Server, Source, fetch};
+pub(crate) use tls::{FileSecret, Held, SecretKey, TlsPlan};
 
 /// What the compilation of one resource reads and leaves behind.
 pub(crate) struct Cx<'a> {

@@ -10,6 +10,7 @@ mod demand;
 mod dump;
 mod endpoints;
 mod entry;
+mod files;
 mod hosts;
 mod listeners;
 mod routes;
@@ -32,13 +33,14 @@ use clusters::{Checking, LoadedCluster};
 use demand::Demands;
 use endpoints::Assignment;
 use entry::{Entry, Origin};
+use files::Files;
 use listeners::LoadedListener;
 use routes::Table;
 use secrets::Secrets;
 
 pub use certificates::ShownCertificates;
-pub use secrets::AgentCertificates;
-pub use shared::SharedEngine;
+pub use secrets::{AgentCertificates, SecretServer};
+pub use shared::{SecretReceiver, SharedEngine};
 
 /// How long the listeners of a control plane wait for its clusters at the start.
 const SETTLE: Duration = Duration::from_secs(15);
@@ -59,6 +61,7 @@ pub struct Engine {
     /// Clusters by the name of their assignment.
     eds_users: HashMap<Arc<str>, BTreeSet<Arc<str>>>,
     secrets: Secrets,
+    files: Files,
     demands: Demands,
     warming_clusters: BTreeSet<Arc<str>>,
     /// New clusters whose hosts are checked for the first time.
@@ -107,6 +110,7 @@ impl Engine {
         let sources = SecretSources {
             agent: bootstrap.agent.is_some(),
             ads_cluster: bootstrap.ads.as_ref().map(|ads| ads.cluster.clone()),
+            static_clusters: bootstrap.static_clusters().map(str::to_owned).collect(),
             fixed: HashMap::new(),
         };
         let mut engine = Self {
@@ -121,6 +125,7 @@ impl Engine {
             assignments: HashMap::new(),
             eds_users: HashMap::new(),
             secrets: Secrets::default(),
+            files: Files::new(&bootstrap),
             demands: Demands::new(bootstrap.on_demand_idle, now),
             warming_clusters: BTreeSet::new(),
             checking: HashMap::new(),
@@ -134,6 +139,7 @@ impl Engine {
             bootstrap,
         };
         engine.load_static(now)?;
+        engine.load_files(now)?;
         engine.publish();
         Ok(engine)
     }

@@ -12,7 +12,10 @@ pub use bootstrap::{
     AdminSettings, AdsSettings, AdsVariant, BootstrapConfig, BootstrapError,
     CertificateAgentSettings, StaticResource,
 };
-pub use engine::{AgentCertificates, Engine, Readiness, SharedEngine, ShownCertificates};
+pub use engine::{
+    AgentCertificates, Engine, Readiness, SecretReceiver, SecretServer, SharedEngine,
+    ShownCertificates,
+};
 pub use weft_xds_proto::forget_descriptors;
 
 #[cfg(doctest)]

@@ -14,6 +14,16 @@ pub enum Variant {
     Sotw,
 }
 
+/// The service that is called.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Service {
+    /// All types over one stream (`AggregatedDiscoveryService`).
+    #[default]
+    Aggregated,
+    /// Secrets alone (`SecretDiscoveryService`).
+    Secrets,
+}
+
 /// Waiting times between attempts: each is drawn evenly from zero to a bound that begins at
 /// `initial`, doubles with each failure up to `max`, and begins anew after a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +47,8 @@ pub struct ClientConfig {
     pub node: Node,
     /// The form of the protocol.
     pub variant: Variant,
+    /// The service that is called.
+    pub service: Service,
     /// Waiting times between attempts.
     pub backoff: Backoff,
     /// How long opening a connection may take.
@@ -60,6 +72,7 @@ impl ClientConfig {
         Self {
             node,
             variant,
+            service: Service::default(),
             backoff: Backoff::default(),
             connect_timeout: Duration::from_secs(10),
             keepalive_interval: Duration::from_secs(30),

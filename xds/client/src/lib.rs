@@ -1,6 +1,6 @@
 //! The xDS client: transport, reconnection, acknowledgement and the cache on disk.
 //!
-//! [`spawn`] starts one task that keeps one aggregated stream to the control plane open, hands
+//! [`spawn`] starts one task that keeps one stream to a server open, aggregated or for secrets alone, hands
 //! what it brings to a [`ResourceHandler`], and answers for it. What was accepted outlives the
 //! stream, and with a cache also the process: the handler is served from the last good snapshot
 //! before the control plane has answered, and catches up by itself.
@@ -16,7 +16,7 @@ mod rpc;
 mod transport;
 
 pub use cache::{Cache, CacheError, CachedState, CachedType};
-pub use config::{Backoff, ClientConfig, Variant};
+pub use config::{Backoff, ClientConfig, Service, Variant};
 pub use driver::{ResourceHandler, spawn};
 /// A boxed, sendable future, as [`Transport::connect`] returns it.
 pub use futures_util::future::BoxFuture;

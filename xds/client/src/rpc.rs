@@ -18,36 +18,70 @@ use weft_xds_ads::{
     ClientProtocol,
     client::{DeltaClient, SotwClient},
 };
-use weft_xds_proto::pb::envoy::service::discovery::v3::aggregated_discovery_service_client::AggregatedDiscoveryServiceClient;
+use weft_xds_proto::pb::envoy::service::{
+    discovery::v3::aggregated_discovery_service_client::AggregatedDiscoveryServiceClient,
+    secret::v3::secret_discovery_service_client::SecretDiscoveryServiceClient,
+};
 
-use crate::{ClientConfig, Transport, TransportError};
+use crate::{ClientConfig, Service, Transport, TransportError};
 
 type Calling<R> = BoxFuture<'static, Result<Response<Streaming<R>>, Status>>;
 
 /// A variant of the protocol with its method of the service.
 pub(crate) trait Rpc: ClientProtocol {
     fn call(
-        client: AggregatedDiscoveryServiceClient<Channel>,
+        service: Service,
+        channel: Channel,
         requests: Request<ReceiverStream<Self::Request>>,
     ) -> Calling<Self::Response>;
 }
 
 impl Rpc for DeltaClient {
     fn call(
-        mut client: AggregatedDiscoveryServiceClient<Channel>,
+        service: Service,
+        channel: Channel,
         requests: Request<ReceiverStream<Self::Request>>,
     ) -> Calling<Self::Response> {
-        async move { client.delta_aggregated_resources(requests).await }.boxed()
+        match service {
+            Service::Aggregated => {
+                let mut client = aggregated(channel);
+                async move { client.delta_aggregated_resources(requests).await }.boxed()
+            }
+            Service::Secrets => {
+                let mut client = secrets(channel);
+                async move { client.delta_secrets(requests).await }.boxed()
+            }
+        }
     }
 }
 
 impl Rpc for SotwClient {
     fn call(
-        mut client: AggregatedDiscoveryServiceClient<Channel>,
+        service: Service,
+        channel: Channel,
         requests: Request<ReceiverStream<Self::Request>>,
     ) -> Calling<Self::Response> {
-        async move { client.stream_aggregated_resources(requests).await }.boxed()
+        match service {
+            Service::Aggregated => {
+                let mut client = aggregated(channel);
+                async move { client.stream_aggregated_resources(requests).await }.boxed()
+            }
+            Service::Secrets => {
+                let mut client = secrets(channel);
+                async move { client.stream_secrets(requests).await }.boxed()
+            }
+        }
     }
+}
+
+fn aggregated(channel: Channel) -> AggregatedDiscoveryServiceClient<Channel> {
+    AggregatedDiscoveryServiceClient::new(channel)
+        .max_decoding_message_size(usize::MAX)
+        .max_encoding_message_size(usize::MAX)
+}
+
+fn secrets(channel: Channel) -> SecretDiscoveryServiceClient<Channel> {
+    SecretDiscoveryServiceClient::new(channel).max_decoding_message_size(usize::MAX)
 }
 
 /// Why there is no stream.
@@ -79,10 +113,7 @@ pub(crate) async fn open<P: Rpc>(
     let connecting = tokio::time::timeout(config.connect_timeout, transport.connect());
     let io = connecting.await.map_err(|_| RpcError::Timeout(config.connect_timeout))??;
     let channel = channel(transport.authority(), config, io).await?;
-    let client = AggregatedDiscoveryServiceClient::new(channel)
-        .max_decoding_message_size(usize::MAX)
-        .max_encoding_message_size(usize::MAX);
-    Ok(P::call(client, call).map_ok(inbound).try_flatten_stream().boxed())
+    Ok(P::call(config.service, channel, call).map_ok(inbound).try_flatten_stream().boxed())
 }
 
 fn inbound<R: Send + 'static>(

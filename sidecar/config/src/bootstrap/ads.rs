@@ -1,4 +1,6 @@
-//! The aggregated stream.
+//! The aggregated stream, and what else clusters and listeners come from.
+
+use std::path::PathBuf;
 
 use weft_filters::config::{FieldError, Within};
 use weft_xds_proto::pb::envoy::config::core::v3::{
@@ -62,18 +64,26 @@ pub(super) fn ads(config: &ApiConfigSource) -> Result<AdsSettings, FieldError> {
     })
 }
 
-/// Checks a `cds_config` or `lds_config`: Weft takes both over the aggregated stream.
-pub(super) fn over_stream(
+/// Where all clusters or all listeners come from.
+pub(super) enum Discovered {
+    /// The aggregated stream.
+    Stream,
+    /// This file.
+    File(PathBuf),
+}
+
+/// Reads a `cds_config` or `lds_config`.
+pub(super) fn discovered(
     config: &ConfigSource,
     ads: Option<&AdsSettings>,
-) -> Result<(), FieldError> {
+) -> Result<Discovered, FieldError> {
     match (fetch(Some(config))?.source, ads) {
-        (Source::Ads, Some(_)) => Ok(()),
+        (Source::Ads, Some(_)) => Ok(Discovered::Stream),
         (Source::Ads, None) => {
             let reason = "wants the aggregated stream, but dynamic_resources.ads_config is missing";
             Err(FieldError::new(reason))
         }
-        (Source::File(_), _) => Err(FieldError::unsupported("path_config_source")),
+        (Source::File(path), _) => Ok(Discovered::File(path)),
         (Source::Grpc(_), _) => Err(FieldError::at(
             "api_config_source",
             "Weft keeps one aggregated stream; give `ads: {}` here and ads_config beside it",

@@ -1,6 +1,6 @@
 //! Secrets: certificates with keys, and what peers are judged by.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use weft_filters::config::{FieldError, Within};
 use weft_tls::{CertifiedChain, SanKind, SanMatcher, SanPattern, TrustBundle, ValidationSpec};
@@ -30,6 +30,8 @@ pub(crate) struct SecretSources {
     pub(crate) agent: bool,
     /// The cluster that the aggregated stream goes to.
     pub(crate) ads_cluster: Option<String>,
+    /// The clusters of the bootstrap: servers of secrets are reached by them.
+    pub(crate) static_clusters: HashSet<String>,
     /// `static_resources.secrets`, by name.
     pub(crate) fixed: HashMap<String, SecretValue>,
 }

@@ -19,8 +19,17 @@ pub(crate) enum Source {
     Ads,
     /// A file.
     File(PathBuf),
-    /// A stream of its own to this cluster.
-    Grpc(String),
+    /// A stream of its own.
+    Grpc(Server),
+}
+
+/// A server of one type of resources.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct Server {
+    /// The cluster that it is reached by.
+    pub(crate) cluster: String,
+    /// Whether the incremental variant is spoken.
+    pub(crate) incremental: bool,
 }
 
 /// A source and the time that its resources are waited for.
@@ -55,7 +64,10 @@ pub(crate) fn fetch(config: Option<&ConfigSource>) -> Result<Fetch, FieldError> 
             }
             let target = api.grpc_services.first().and_then(|one| one.target_specifier.as_ref());
             match target {
-                Some(TargetSpecifier::EnvoyGrpc(grpc)) => Source::Grpc(grpc.cluster_name.clone()),
+                Some(TargetSpecifier::EnvoyGrpc(grpc)) => Source::Grpc(Server {
+                    cluster: grpc.cluster_name.clone(),
+                    incremental: matches!(kind, Ok(ApiType::DeltaGrpc)),
+                }),
                 Some(TargetSpecifier::GoogleGrpc(_)) => {
                     return Err(FieldError::unsupported("google_grpc"))
                         .within("api_config_source.grpc_services[0]");

@@ -1,5 +1,6 @@
 //! Transport sockets.
 
+mod file;
 mod plan;
 
 use std::sync::Arc;
@@ -13,17 +14,17 @@ use weft_xds_proto::pb::envoy::config::core::v3::{
     TransportSocket as PbSocket, transport_socket::ConfigType,
 };
 use weft_xds_proto::pb::envoy::extensions::transport_sockets::tls::v3::{
-    CommonTlsContext, DownstreamTlsContext, SdsSecretConfig, Secret, TlsParameters,
-    UpstreamTlsContext, common_tls_context::ValidationContextType,
-    downstream_tls_context::SessionTicketKeysType, tls_parameters::TlsProtocol,
+    CommonTlsContext, DownstreamTlsContext, SdsSecretConfig, TlsParameters, UpstreamTlsContext,
+    common_tls_context::ValidationContextType, downstream_tls_context::SessionTicketKeysType,
+    tls_parameters::TlsProtocol,
 };
-use weft_xds_proto::pb::envoy::service::discovery::v3::DiscoveryResponse;
 use weft_xds_proto::pb::google::protobuf::Any;
 
+pub(crate) use file::FileSecret;
 pub(crate) use plan::{Held, SecretKey, TlsPlan};
 use plan::{Side, Validation, Wanted};
 
-use super::secret::{self, SecretValue, certificate, read, validation};
+use super::secret::{self, SecretValue, certificate, validation};
 use super::source::{Fetch, Source, fetch};
 use super::{Cx, options::flag};
 
@@ -323,8 +324,8 @@ fn sds(
     if name.is_empty() {
         return Err(FieldError::missing("name"));
     }
-    if let Some(found) = istio_file(name) {
-        return found.within("name").map(Found::Here);
+    if let Some(secret) = FileSecret::of_istio(name) {
+        return in_files(secret).within("name");
     }
     let Some(source) = &config.sds_config else {
         let fixed = cx.secrets.fixed.get(name).cloned().map(Found::Here);
@@ -345,17 +346,18 @@ fn sds(
     }
     match source {
         Source::File(path) => {
-            let text = read(&path.to_string_lossy());
-            let secret = text.and_then(|text| in_file(&text, name));
-            secret.within("sds_config.path_config_source.path").map(Found::Here)
+            let secret = FileSecret::Listed { file: path, name: name.to_owned() };
+            in_files(secret).within("sds_config.path_config_source.path")
         }
-        Source::Grpc(cluster) if cx.secrets.ads_cluster.as_ref() != Some(&cluster) => {
-            Err(FieldError::at(
-                "sds_config.api_config_source",
-                format!(
-                    "{name:?} would need a stream of its own to {cluster:?}; give `ads: {{}}`, a path_config_source, or configure the certificate agent"
-                ),
-            ))
+        Source::Grpc(server) if cx.secrets.ads_cluster.as_ref() != Some(&server.cluster) => {
+            if !cx.secrets.static_clusters.contains(&server.cluster) {
+                let reason =
+                    format!("{:?} is not one of static_resources.clusters", server.cluster);
+                let field = "sds_config.api_config_source.grpc_services[0].envoy_grpc.cluster_name";
+                return Err(FieldError::at(field, reason));
+            }
+            patience.add(timeout);
+            Ok(Found::Named(SecretKey::Server(server, name.into())))
         }
         Source::Ads | Source::Grpc(_) => {
             patience.add(timeout);
@@ -364,33 +366,8 @@ fn sds(
     }
 }
 
-/// The secret `name` in a file that holds a `DiscoveryResponse` or one secret, as YAML or JSON.
-fn in_file(text: &[u8], name: &str) -> Result<SecretValue, FieldError> {
-    let text = std::str::from_utf8(text).map_err(|_| FieldError::new("is not text"))?;
-    let response: DiscoveryResponse =
-        weft_xds_proto::from_yaml(text).map_err(|error| FieldError::new(error.to_string()))?;
-    for (index, resource) in response.resources.iter().enumerate() {
-        let config: Secret = decode(resource).within_item("resources", index)?;
-        if config.name == name {
-            return secret::secret(&config).within_item("resources", index);
-        }
-    }
-    Err(FieldError::new(format!("has no secret {name:?}")))
-}
-
-/// Istio's names for files: `file-cert:<chain>~<key>` and `file-root:<roots>`.
-fn istio_file(name: &str) -> Option<Result<SecretValue, FieldError>> {
-    let fail = |error: weft_tls::SpecError| FieldError::new(error.to_string());
-    if let Some(both) = name.strip_prefix("file-cert:") {
-        let (chain, key) = both.split_once('~')?;
-        let pem = read(chain).and_then(|chain| Ok((chain, read(key)?)));
-        return Some(pem.and_then(|(chain, key)| {
-            weft_tls::CertifiedChain::from_pem(&chain, &key)
-                .map(SecretValue::Certificate)
-                .map_err(fail)
-        }));
-    }
-    let roots = name.strip_prefix("file-root:")?;
-    let bundle = read(roots).and_then(|pem| weft_tls::TrustBundle::from_pem(&pem).map_err(fail));
-    Some(bundle.map(|bundle| SecretValue::Validation(ValidationSpec::new(bundle, Vec::new()))))
+/// A secret in files, which are read now to see whether they can be.
+fn in_files(secret: FileSecret) -> Result<Found, FieldError> {
+    secret.load()?;
+    Ok(Found::Named(SecretKey::File(Arc::new(secret))))
 }

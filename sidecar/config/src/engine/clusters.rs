@@ -81,7 +81,7 @@ impl Engine {
         let needs = cx.needs;
         self.wants_changed |= !needs.tls.is_empty();
         let compiled = compiled.and_then(|compiled| {
-            self.secrets.enlist(&needs.tls)?;
+            self.enlist(&needs.tls)?;
             Ok(compiled)
         });
         let entry = self.clusters.get_mut(&name).expect("invariant: the entry was made above");

@@ -170,17 +170,13 @@ impl Engine {
             fixed.map(|(name, raw)| named(name, json!({ "secret": shown(raw) }))).collect();
         let received = self.secrets.received.iter();
         let mut active: Vec<_> = received
-            .map(|(name, one)| named(name, state("secret", &one.raw, &one.version, one.updated)))
+            .map(|(key, one)| {
+                named(key.name(), state("secret", &one.raw, &one.version, one.updated))
+            })
             .collect();
         active.extend(self.agent_secrets());
-        let there = |name: &String| !self.secrets.received.contains_key(name.as_str());
-        let warming: Vec<_> = self
-            .secrets
-            .names()
-            .into_iter()
-            .filter(there)
-            .map(|name| json!({ "name": name }))
-            .collect();
+        let warming = self.secrets.awaited().into_iter();
+        let warming: Vec<_> = warming.map(|key| json!({ "name": key.name() })).collect();
         let mut out = dump("SecretsConfigDump");
         out.insert("static_secrets".to_owned(), fixed.into());
         out.insert("dynamic_active_secrets".to_owned(), active.into());

@@ -49,7 +49,7 @@ impl Engine {
         });
         let needs = cx.needs;
         let compiled = compiled.and_then(|listener| {
-            self.secrets.enlist(&needs.tls)?;
+            self.enlist(&needs.tls)?;
             Ok(listener)
         });
         let entry = self.listeners.get_mut(&name).expect("invariant: the entry was made above");

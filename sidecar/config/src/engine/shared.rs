@@ -6,7 +6,7 @@ use std::time::Instant;
 use parking_lot::{Mutex, MutexGuard};
 use weft_xds_client::{Rejection, ResourceHandler, ResourceType, ResourceUpdate, Subscription};
 
-use super::Engine;
+use super::{Engine, SecretServer};
 
 /// A handle to an engine; clones are the same engine. Nothing on the request path takes its lock.
 #[derive(Clone)]
@@ -44,5 +44,25 @@ impl ResourceHandler for SharedEngine {
 
     fn connection_changed(&mut self, connected: bool) {
         self.lock().set_connected(connected);
+    }
+}
+
+/// Takes what one server of secrets sends.
+#[derive(Clone)]
+pub struct SecretReceiver {
+    /// The engine.
+    pub engine: SharedEngine,
+    /// The server.
+    pub server: SecretServer,
+}
+
+impl ResourceHandler for SecretReceiver {
+    fn subscriptions(&self) -> Vec<(ResourceType, Subscription)> {
+        let names = self.engine.lock().secret_servers().remove(&self.server).unwrap_or_default();
+        vec![(ResourceType::Secret, Subscription::Names(names))]
+    }
+
+    fn apply(&mut self, update: ResourceUpdate) -> Vec<Rejection> {
+        self.engine.lock().apply_secrets(&self.server, &update, Instant::now())
     }
 }

@@ -4,6 +4,7 @@ mod balancing;
 mod bootstrap;
 mod demand;
 mod fields;
+mod files;
 mod fuzz;
 mod hosts;
 mod istio;

@@ -10,13 +10,19 @@ use weft_tls::{
     ValidationSpec,
 };
 
+use super::FileSecret;
 use crate::compile::secret::{SecretValue, merged};
+use crate::compile::source::Server;
 
 /// A secret that arrives on its own.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum SecretKey {
     /// By this name over the aggregated stream.
     Ads(Arc<str>),
+    /// By this name from a server of secrets alone.
+    Server(Server, Arc<str>),
+    /// From files, which are watched.
+    File(Arc<FileSecret>),
     /// The workload's own certificate, from the certificate agent.
     AgentCertificate,
     /// The roots of the mesh, from the certificate agent.
@@ -27,7 +33,8 @@ impl SecretKey {
     /// The name that control planes call it by.
     pub(crate) fn name(&self) -> &str {
         match self {
-            Self::Ads(name) => name,
+            Self::Ads(name) | Self::Server(_, name) => name,
+            Self::File(secret) => secret.name(),
             Self::AgentCertificate => "default",
             Self::AgentRoots => "ROOTCA",
         }
