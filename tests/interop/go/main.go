@@ -23,6 +23,7 @@ import (
 
 	core "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	discovery "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	secrets "github.com/envoyproxy/go-control-plane/envoy/service/secret/v3"
 	"github.com/envoyproxy/go-control-plane/pkg/cache/types"
 	"github.com/envoyproxy/go-control-plane/pkg/cache/v3"
 	"github.com/envoyproxy/go-control-plane/pkg/server/v3"
@@ -38,6 +39,7 @@ import (
 	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/router/v3"
 	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/tcp_proxy/v3"
+	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
 )
 
 // Every node is served the same.
@@ -85,6 +87,7 @@ func main() {
 	services := server.NewServer(context.Background(), snapshots, answers{versions: map[string]string{}}.callbacks())
 	calls := grpc.NewServer()
 	discovery.RegisterAggregatedDiscoveryServiceServer(calls, services)
+	secrets.RegisterSecretDiscoveryServiceServer(calls, services)
 	go func() { log.Fatal(calls.Serve(listener)) }()
 	tell(event{Event: "listening", Address: plain.Addr().String()})
 

@@ -1,6 +1,7 @@
 //! Each control plane through the same changes; built and run by `make test-interop`.
 
 mod proxy;
+mod secrets;
 mod server;
 mod suite;
 mod world;
@@ -38,6 +39,12 @@ macro_rules! suites {
             #[ignore = "needs a control plane that make test-interop builds"]
             async fn a_server_that_starts_anew_with_other_versions_is_believed() -> Result<()> {
                 Suite::start($program, $api).await?.outlives_the_server().await
+            }
+
+            #[tokio::test]
+            #[ignore = "needs a control plane that make test-interop builds"]
+            async fn secrets_come_by_a_stream_of_their_own() -> Result<()> {
+                Suite::start($program, $api).await?.takes_secrets_by_their_own_stream($api).await
             }
         }
     )* };

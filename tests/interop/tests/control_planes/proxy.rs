@@ -69,7 +69,23 @@ pub(crate) fn section<'a>(dump: &'a Value, part: &str) -> &'a Value {
 
 fn bootstrap(server: SocketAddr, admin: SocketAddr, api: &str) -> Value {
     let address = |at: SocketAddr| json!({ "socket_address": { "address": at.ip().to_string(), "port_value": at.port() } });
-    let endpoint = json!({ "endpoint": { "address": address(server) } });
+    let cluster = |name: &str| {
+        let endpoint = json!({ "endpoint": { "address": address(server) } });
+        json!({
+            "name": name,
+            "type": "STATIC",
+            "typed_extension_protocol_options": {
+                "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+                    "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+                    "explicit_http_config": { "http2_protocol_options": {} },
+                },
+            },
+            "load_assignment": {
+                "cluster_name": name,
+                "endpoints": [{ "lb_endpoints": [endpoint] }],
+            },
+        })
+    };
     json!({
         "node": { "id": "proxy", "cluster": "interop" },
         "admin": { "address": address(admin) },
@@ -82,19 +98,7 @@ fn bootstrap(server: SocketAddr, admin: SocketAddr, api: &str) -> Value {
             "cds_config": { "ads": {}, "resource_api_version": "V3" },
             "lds_config": { "ads": {}, "resource_api_version": "V3" },
         },
-        "static_resources": { "clusters": [{
-            "name": "control-plane",
-            "type": "STATIC",
-            "typed_extension_protocol_options": {
-                "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
-                    "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
-                    "explicit_http_config": { "http2_protocol_options": {} },
-                },
-            },
-            "load_assignment": {
-                "cluster_name": "control-plane",
-                "endpoints": [{ "lb_endpoints": [endpoint] }],
-            },
-        }] },
+        // Secrets come from the same server, but by a stream of their own.
+        "static_resources": { "clusters": [cluster("control-plane"), cluster("secrets")] },
     })
 }

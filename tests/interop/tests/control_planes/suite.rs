@@ -14,9 +14,9 @@ const ROUNDS: usize = 12;
 /// A control plane, a proxy, and what stands behind it.
 pub(crate) struct Suite {
     program: Program,
-    server: Server,
+    pub(crate) server: Server,
     proxy: Proxy,
-    world: World,
+    pub(crate) world: World,
     ports: Vec<u16>,
     _upstream: Upstream,
 }

@@ -130,7 +130,8 @@ fn endpoints(name: &str, at: SocketAddr, weight: u32) -> Value {
     })
 }
 
-fn listener(name: &str, port: u16) -> Value {
+/// An HTTP listener whose routes are discovered under its name.
+pub(crate) fn listener(name: &str, port: u16) -> Value {
     json!({
         "@type": LISTENER,
         "name": name,
@@ -162,7 +163,8 @@ pub(crate) fn bad_listener(name: &str, port: u16) -> Value {
     bad
 }
 
-fn routes(name: &str, clusters: &[String]) -> Value {
+/// Routes to clusters, each by its name.
+pub(crate) fn routes(name: &str, clusters: &[String]) -> Value {
     let routes: Vec<_> = clusters
         .iter()
         .map(
