@@ -21,6 +21,7 @@ use crate::original_dst;
 use crate::stream::{Peeked, RawStream};
 
 pub use hello::{ClientHello, HelloError, parse_client_hello};
+pub use proxy::{ProxyHeader, ProxyHeaderError, parse_proxy_header};
 
 /// How many bytes a ClientHello may have (as Envoy).
 const MAX_HELLO: usize = 64 << 10;

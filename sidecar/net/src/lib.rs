@@ -26,7 +26,9 @@ mod tls_facts;
 pub use balance::Share;
 pub use drain::{Drain, DrainPlan, DrainWatch, Phase};
 pub use establish::{ConnectionGuard, Established};
-pub use inspect::{ClientHello, HelloError, parse_client_hello};
+pub use inspect::{
+    ClientHello, HelloError, ProxyHeader, ProxyHeaderError, parse_client_hello, parse_proxy_header,
+};
 pub use listeners::{ListenerEvent, ListenerOptions, ListenerSet, StopAccepting, Stopped};
 pub use relay::{Passed, RelayCounters, RelayEnd, Side, relay};
 pub use stream::{DownstreamStream, RawStream};

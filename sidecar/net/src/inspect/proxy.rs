@@ -13,17 +13,23 @@ const LONGEST_V1: usize = 107;
 /// The longest header that is accepted at all.
 const LONGEST: usize = 4096;
 
-/// A header: its length, and the addresses (client, destination) that it tells.
+/// A header of the PROXY protocol.
 #[derive(Debug, PartialEq, Eq)]
-struct Header {
-    length: usize,
-    addresses: Option<(SocketAddr, SocketAddr)>,
+pub struct ProxyHeader {
+    /// How long it is, bytes.
+    pub length: usize,
+    /// The client and where it connected to; `None`: the header does not tell.
+    pub addresses: Option<(SocketAddr, SocketAddr)>,
 }
 
-enum Parsed {
-    Header(Header),
-    More,
+/// Why there is no header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ProxyHeaderError {
+    /// The bytes begin otherwise.
+    #[error("the header is missing")]
     Absent,
+    /// They begin as a header does, and go on otherwise.
+    #[error("the header is malformed")]
     Malformed,
 }
 
@@ -33,17 +39,17 @@ pub(super) async fn take_header(
     optional: bool,
     findings: &mut Findings,
 ) -> Result<(), InspectError> {
-    let parsed = stream.peek(LONGEST, |bytes, last| match parse(bytes) {
-        Parsed::More if !last => Peeked::More,
+    let parsed = stream.peek(LONGEST, |bytes, last| match parse_proxy_header(bytes) {
+        Ok(None) if !last => Peeked::More,
         other => Peeked::Done(other),
     });
     let header = match parsed.await? {
-        Some(Parsed::Header(header)) => header,
-        Some(Parsed::Absent | Parsed::More) if optional => return Ok(()),
-        None | Some(Parsed::Absent | Parsed::More) => {
+        Some(Ok(Some(header))) => header,
+        Some(Ok(None) | Err(ProxyHeaderError::Absent)) if optional => return Ok(()),
+        None | Some(Ok(None) | Err(ProxyHeaderError::Absent)) => {
             return Err(InspectError::Refused("proxy_protocol: the header is missing"));
         }
-        Some(Parsed::Malformed) => {
+        Some(Err(ProxyHeaderError::Malformed)) => {
             return Err(InspectError::Refused("proxy_protocol: the header is malformed"));
         }
     };
@@ -60,14 +66,20 @@ pub(super) async fn take_header(
     Ok(())
 }
 
-fn parse(bytes: &[u8]) -> Parsed {
+/// Reads the header that a connection begins with, of either version.
+///
+/// `Ok(None)`: so far it may be one; more bytes are needed.
+///
+/// # Errors
+/// [`ProxyHeaderError`]: there is none, or it is broken.
+pub fn parse_proxy_header(bytes: &[u8]) -> Result<Option<ProxyHeader>, ProxyHeaderError> {
     if starts(bytes, SIGNATURE) {
         return parse_v2(bytes);
     }
     if starts(bytes, b"PROXY ") {
         return parse_v1(bytes);
     }
-    Parsed::Absent
+    Err(ProxyHeaderError::Absent)
 }
 
 /// Whether `bytes` and `beginning` agree as far as both go.
@@ -76,16 +88,17 @@ fn starts(bytes: &[u8], beginning: &[u8]) -> bool {
     bytes[..shared] == beginning[..shared]
 }
 
-fn parse_v1(bytes: &[u8]) -> Parsed {
+fn parse_v1(bytes: &[u8]) -> Result<Option<ProxyHeader>, ProxyHeaderError> {
     let window = &bytes[..bytes.len().min(LONGEST_V1)];
     let Some(end) = window.windows(2).position(|pair| pair == b"\r\n") else {
-        return if bytes.len() >= LONGEST_V1 { Parsed::Malformed } else { Parsed::More };
+        let full = bytes.len() >= LONGEST_V1;
+        return if full { Err(ProxyHeaderError::Malformed) } else { Ok(None) };
     };
-    let Ok(line) = std::str::from_utf8(&window[..end]) else { return Parsed::Malformed };
+    let line = std::str::from_utf8(&window[..end]).map_err(|_| ProxyHeaderError::Malformed)?;
     let length = end + 2;
     let mut words = line.split(' ').skip(1);
     if words.next() == Some("UNKNOWN") {
-        return Parsed::Header(Header { length, addresses: None });
+        return Ok(Some(ProxyHeader { length, addresses: None }));
     }
     let mut word = || words.next();
     let read = || -> Option<(SocketAddr, SocketAddr)> {
@@ -93,20 +106,18 @@ fn parse_v1(bytes: &[u8]) -> Parsed {
         let (source, target): (u16, u16) = (word()?.parse().ok()?, word()?.parse().ok()?);
         Some((SocketAddr::new(from, source), SocketAddr::new(to, target)))
     };
-    match { read }() {
-        None => Parsed::Malformed,
-        addresses => Parsed::Header(Header { length, addresses }),
-    }
+    let addresses = { read }().ok_or(ProxyHeaderError::Malformed)?;
+    Ok(Some(ProxyHeader { length, addresses: Some(addresses) }))
 }
 
-fn parse_v2(bytes: &[u8]) -> Parsed {
-    let Some(head) = bytes.get(SIGNATURE.len()..SIGNATURE.len() + 4) else { return Parsed::More };
+fn parse_v2(bytes: &[u8]) -> Result<Option<ProxyHeader>, ProxyHeaderError> {
+    let Some(head) = bytes.get(SIGNATURE.len()..SIGNATURE.len() + 4) else { return Ok(None) };
     let length = usize::from(u16::from_be_bytes([head[2], head[3]]));
     let whole = SIGNATURE.len() + 4 + length;
     if head[0] >> 4 != 2 || whole > LONGEST {
-        return Parsed::Malformed;
+        return Err(ProxyHeaderError::Malformed);
     }
-    let Some(body) = bytes.get(SIGNATURE.len() + 4..whole) else { return Parsed::More };
+    let Some(body) = bytes.get(SIGNATURE.len() + 4..whole) else { return Ok(None) };
     let local_command = head[0] & 0xf == 0;
     let addresses = match head[1] {
         _ if local_command => None,
@@ -114,7 +125,7 @@ fn parse_v2(bytes: &[u8]) -> Parsed {
         0x21 => v6(body),
         _ => None,
     };
-    Parsed::Header(Header { length: whole, addresses })
+    Ok(Some(ProxyHeader { length: whole, addresses }))
 }
 
 fn v4(body: &[u8]) -> Option<(SocketAddr, SocketAddr)> {
@@ -141,22 +152,19 @@ fn port(body: &[u8], at: usize) -> Option<u16> {
 mod tests {
     use super::*;
 
-    fn header(bytes: &[u8]) -> Header {
-        match parse(bytes) {
-            Parsed::Header(header) => header,
-            _ => panic!("no header in {bytes:?}"),
-        }
+    fn header(bytes: &[u8]) -> ProxyHeader {
+        parse_proxy_header(bytes).unwrap().unwrap()
     }
 
     #[test]
     fn version_1_tells_addresses() {
         let line = b"PROXY TCP4 10.0.0.1 10.0.0.2 4000 80\r\nGET";
         let expected = ("10.0.0.1:4000".parse().unwrap(), "10.0.0.2:80".parse().unwrap());
-        assert_eq!(header(line), Header { length: 38, addresses: Some(expected) });
+        assert_eq!(header(line), ProxyHeader { length: 38, addresses: Some(expected) });
         assert_eq!(header(b"PROXY UNKNOWN\r\n").addresses, None);
-        assert!(matches!(parse(b"PROXY TCP4 x\r\n"), Parsed::Malformed));
-        assert!(matches!(parse(b"PRO"), Parsed::More));
-        assert!(matches!(parse(b"GET / HTTP/1.1"), Parsed::Absent));
+        assert_eq!(parse_proxy_header(b"PROXY TCP4 x\r\n"), Err(ProxyHeaderError::Malformed));
+        assert_eq!(parse_proxy_header(b"PRO"), Ok(None));
+        assert_eq!(parse_proxy_header(b"GET / HTTP/1.1"), Err(ProxyHeaderError::Absent));
     }
 
     #[test]
@@ -164,9 +172,9 @@ mod tests {
         let mut bytes = SIGNATURE.to_vec();
         bytes.extend([0x21, 0x11, 0, 12, 10, 0, 0, 1, 10, 0, 0, 2, 0x0f, 0xa0, 0, 80, b'G']);
         let expected = ("10.0.0.1:4000".parse().unwrap(), "10.0.0.2:80".parse().unwrap());
-        assert_eq!(header(&bytes), Header { length: 28, addresses: Some(expected) });
+        assert_eq!(header(&bytes), ProxyHeader { length: 28, addresses: Some(expected) });
         for end in 0..28 {
-            assert!(matches!(parse(&bytes[..end]), Parsed::More), "{end}");
+            assert_eq!(parse_proxy_header(&bytes[..end]), Ok(None), "{end}");
         }
     }
 }
