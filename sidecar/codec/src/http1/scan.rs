@@ -48,6 +48,11 @@ impl Scan {
         Ok(None)
     }
 
+    /// Whether a whole line of the head was seen.
+    pub(super) fn has_line(&self) -> bool {
+        self.begun
+    }
+
     /// Whether anything of the head was looked at.
     pub(super) fn has_begun(&self) -> bool {
         self.at > 0

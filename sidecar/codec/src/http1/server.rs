@@ -193,8 +193,8 @@ impl<T: Transport + 'static, S: Service> ServerConnection<T, S> {
                     fields: self.options.max_headers,
                     spelling: self.options.spelling == Spelling::Preserved,
                 };
-                if !self.scan.has_begun() {
-                    skip_empty_lines(&mut link);
+                if !self.scan.has_line() && skip_empty_lines(&mut link) {
+                    self.scan = Scan::default();
                 }
                 let mut request = Request::new(Incoming::Empty);
                 let bytes = link.buffer.bytes();
@@ -258,13 +258,19 @@ fn wants_upgrade<B>(request: &Request<B>, fields: &Fields) -> bool {
             && request.headers().contains_key(UPGRADE))
 }
 
-/// Passes over empty lines before a request, such as careless clients send behind a body.
-fn skip_empty_lines<T: Transport>(link: &mut Link<T>) {
+/// Passes over empty lines before a request, such as careless clients send behind a body; whether
+/// there were any.
+fn skip_empty_lines<T: Transport>(link: &mut Link<T>) -> bool {
     let bytes = link.buffer.bytes();
+    let mut found = false;
     while bytes.starts_with(b"\r\n") {
         bytes.advance(2);
+        found = true;
     }
-    link.buffer.release();
+    if found {
+        link.buffer.release();
+    }
+    found
 }
 
 /// Says that nothing more is sent. A client that is still sending gets time to read what it was

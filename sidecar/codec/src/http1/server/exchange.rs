@@ -176,6 +176,8 @@ impl<S: Service> Exchange<S> {
     ) {
         let (head, body) = answer.into_parts();
         let framing = self.framing(&head, &body);
+        // Asked while the link is free: the body may be that of the request.
+        let body_ended = body.is_end_stream();
         let mut link = link.borrow_mut();
         if link.unwanted {
             link.discard();
@@ -195,7 +197,7 @@ impl<S: Service> Exchange<S> {
         out.extend_from_slice(&CONTINUE[CONTINUE.len() - usize::from(continue_left)..]);
         write_head::response(out, &head, framing, connection, self.spelling);
         self.encoder = Encoder::new(framing, &head.headers, self.asked.trailers);
-        let without = framing == Framing::None || body.is_end_stream() && self.encoder.is_done();
+        let without = framing == Framing::None || body_ended && self.encoder.is_done();
         self.step = if without { Step::Ended } else { Step::Answering(body) };
         buffers::keep_headers(head.headers);
     }
