@@ -11,11 +11,14 @@ STORE_PACKAGES := etcd-server
 BENCH_PACKAGES := haproxy nginx-light binutils
 # Further arguments of weft-bench.
 BENCH ?=
+# How long `make fuzz` runs each target, and which; all of them if none is named.
+SECONDS := 60
+TARGETS ?=
 # What weft-micro does: check or renew.
 MICRO ?= check
 DENY_VERSION := 0.20.2
 
-.PHONY: help demo demo-check test test-interop record-interop lint fmt bench bench-micro build packages store-packages bench-packages
+.PHONY: help demo demo-check test test-interop record-interop fuzz lint fmt bench bench-micro build packages store-packages bench-packages
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/  make \1 \t\2/' | expand -t 22
@@ -47,6 +50,9 @@ record-interop: ## Record Envoy's answers for the differential cases
 	@scripts/install-envoy.sh
 	$(CARGO) build --workspace --bins
 	$(TARGET_DIR)/debug/weft-diff --update $(TARGET_DIR)/envoy/bin/envoy
+
+fuzz: ## Fuzz what reads bytes from outside, guided by coverage; SECONDS for each of TARGETS
+	@scripts/fuzz.sh $(SECONDS) $(TARGETS)
 
 lint: ## rustfmt, clippy, rustdoc and cargo-deny, warnings as errors
 	$(CARGO) fmt --all --check

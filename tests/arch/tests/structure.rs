@@ -45,6 +45,7 @@ const PROTOBUF: &[&str] = &[
     "weft-sidecar",
     "weft-bench",
     "weft-micro",
+    "weft-fuzz",
 ];
 
 /// Folders below which a file may allow unsafe code.
