@@ -8,6 +8,7 @@ mod headers;
 mod matchers;
 mod route_match;
 mod scalars;
+mod services;
 mod templates;
 mod values;
 
@@ -21,6 +22,9 @@ pub use route_match::route_match;
 pub use scalars::{
     decode, duration, fraction, header_name, header_value, limit, opt_duration, runtime_fraction,
     status,
+};
+pub(crate) use services::{
+    GrpcTarget, HttpTarget, data_source, grpc_service, http_uri, plain_header,
 };
 pub(crate) use templates::path_template;
 pub(crate) use values::metadata_matcher;

@@ -5,6 +5,7 @@ pub(crate) mod config;
 mod keys;
 mod location;
 mod provider;
+mod remote;
 mod requirement;
 mod status;
 #[cfg(test)]
@@ -22,7 +23,8 @@ use weft_route::{Conditions, PathMatch};
 use weft_telemetry::Counter;
 
 use crate::view::request_view;
-use provider::Provider;
+use provider::{Keys, Provider};
+use remote::Remote;
 use requirement::Requirement;
 use status::Status;
 
@@ -36,6 +38,8 @@ const LONGEST_PATH: usize = 256;
 #[derive(Debug)]
 pub(crate) struct JwtAuthn {
     providers: Vec<Provider>,
+    /// Whether any of them has its keys elsewhere.
+    remote: bool,
     /// The first that matches counts.
     rules: Vec<Rule>,
     /// `requirement_map`
@@ -74,6 +78,10 @@ struct Stats {
 }
 
 impl HttpFilter for JwtAuthn {
+    fn uses_io(&self) -> bool {
+        self.remote
+    }
+
     fn request<'a>(
         &'a self,
         cx: &'a mut StreamCx,
@@ -97,18 +105,48 @@ impl HttpFilter for JwtAuthn {
             self.stats.allowed.inc();
             return Flow::Continue;
         };
-        let challenge = challenge(head);
-        match requirement.verify(&self.providers, cx, head) {
-            Ok(()) => {
-                self.stats.allowed.inc();
-                Flow::Continue
-            }
-            Err(status) => Flow::Reply(self.refuse(status, &challenge)),
+        let old = if self.remote { self.old_keys(requirement) } else { Vec::new() };
+        if old.is_empty() {
+            return self.verify(requirement, cx, head).map_or(Flow::Continue, Flow::Reply);
         }
+        Flow::Await(Box::pin(async move {
+            for remote in old {
+                let callouts = cx.io().callouts();
+                remote.refresh(callouts).await;
+            }
+            self.verify(requirement, cx, head)
+        }))
     }
 }
 
 impl JwtAuthn {
+    /// The key sets that a requirement needs and that have to be fetched.
+    fn old_keys(&self, requirement: &Requirement) -> Vec<&Arc<Remote>> {
+        let mut places = Vec::new();
+        requirement.providers(self.providers.len(), &mut places);
+        let remote = |place: usize| match &self.providers.get(place)?.keys {
+            Keys::Remote(remote) if !remote.is_fresh() => Some(remote),
+            Keys::Remote(_) | Keys::Local(_) => None,
+        };
+        places.into_iter().filter_map(remote).collect()
+    }
+
+    fn verify(
+        &self,
+        requirement: &Requirement,
+        cx: &mut StreamCx,
+        head: &mut RequestHead,
+    ) -> Option<LocalReply> {
+        let challenge = challenge(head);
+        match requirement.verify(&self.providers, cx, head) {
+            Ok(()) => {
+                self.stats.allowed.inc();
+                None
+            }
+            Err(status) => Some(self.refuse(status, &challenge)),
+        }
+    }
+
     fn rule(&self, head: &RequestHead) -> Option<&Requirement> {
         let view = request_view(head);
         let matches = |rule: &&Rule| rule.path.matches(&view) && rule.conditions.hold(&view);

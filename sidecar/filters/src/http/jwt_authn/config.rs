@@ -2,12 +2,16 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::HeaderName;
+use parking_lot::Mutex;
+use tokio::sync::Notify;
 use weft_filter_api::RouteFilterConfig;
-use weft_xds_proto::pb::envoy::config::core::v3::{DataSource, data_source::Specifier};
+use weft_telemetry::Counter;
+use weft_xds_proto::pb::envoy::config::core::v3::DataSource;
 use weft_xds_proto::pb::envoy::extensions::filters::http::jwt_authn::v3::{
-    JwtAuthentication, JwtClaimToHeader, JwtProvider, JwtRequirement, PerRouteConfig,
+    JwtAuthentication, JwtClaimToHeader, JwtProvider, JwtRequirement, PerRouteConfig, RemoteJwks,
     RequirementRule, jwt_provider::JwksSourceSpecifier, jwt_requirement::RequiresType,
     per_route_config::RequirementSpecifier, requirement_rule::RequirementType,
 };
@@ -16,16 +20,22 @@ use weft_xds_proto::pb::google::protobuf::Any;
 use super::claims::ClaimToHeader;
 use super::keys::KeySet;
 use super::location::Location;
-use super::provider::Provider;
+use super::provider::{Keys, Provider};
+use super::remote::Remote;
 use super::requirement::Requirement;
 use super::{JwtAuthn, PerRoute, Rule, Stats};
 use crate::config::{
-    FieldError, Within, decode, duration, header_name, route_match, string_matcher,
+    FieldError, Within, data_source, decode, duration, header_name, http_uri, opt_duration,
+    route_match, string_matcher,
 };
 use crate::{FilterCx, HttpFilterKind};
 
 /// `clock_skew_seconds` when it is not set.
 const SKEW: u32 = 60;
+/// `cache_duration` when it is not set.
+const LIFETIME: Duration = Duration::from_secs(600);
+/// `failed_refetch_duration` when it is not set.
+const PAUSE: Duration = Duration::from_secs(1);
 /// How deep requirements may be nested.
 const DEPTH: usize = 16;
 
@@ -41,20 +51,21 @@ pub(crate) fn compile(config: &Any, cx: &mut FilterCx<'_>) -> Result<HttpFilterK
     sorted.sort_by_key(|(name, _)| *name);
     let names: Vec<_> = sorted.iter().map(|(name, _)| *name).collect();
     let mut providers = Vec::with_capacity(sorted.len());
+    let prefix = match config.stat_prefix.trim_end_matches('.') {
+        "" => "jwt_authn".to_owned(),
+        prefix => format!("jwt_authn.{prefix}"),
+    };
+    let counter = |name: &str| cx.scope().counter(&format!("{prefix}.{name}"));
     for (name, one) in &sorted {
-        providers.push(provider(one).within_key("providers", name)?);
+        providers.push(provider(one, &counter).within_key("providers", name)?);
     }
     let named = named(&config.requirement_map, &names)?;
     let mut rules = Vec::with_capacity(config.rules.len());
     for (index, one) in config.rules.iter().enumerate() {
         rules.push(rule(one, &named, &names).within_item("rules", index)?);
     }
-    let prefix = match config.stat_prefix.trim_end_matches('.') {
-        "" => "jwt_authn".to_owned(),
-        prefix => format!("jwt_authn.{prefix}"),
-    };
-    let counter = |name: &str| cx.scope().counter(&format!("{prefix}.{name}"));
     Ok(HttpFilterKind::Filter(Arc::new(JwtAuthn {
+        remote: providers.iter().any(|one| matches!(one.keys, Keys::Remote(_))),
         providers,
         rules,
         named,
@@ -164,11 +175,16 @@ fn requirement(
     })
 }
 
-fn provider(config: &JwtProvider) -> Result<Provider, FieldError> {
+fn provider(
+    config: &JwtProvider,
+    counter: &dyn Fn(&str) -> Counter,
+) -> Result<Provider, FieldError> {
     let keys = match &config.jwks_source_specifier {
-        Some(JwksSourceSpecifier::LocalJwks(source)) => local_keys(source).within("local_jwks")?,
-        Some(JwksSourceSpecifier::RemoteJwks(_)) => {
-            return Err(FieldError::unsupported("remote_jwks"));
+        Some(JwksSourceSpecifier::LocalJwks(source)) => {
+            Keys::Local(local_keys(source).within("local_jwks")?)
+        }
+        Some(JwksSourceSpecifier::RemoteJwks(one)) => {
+            Keys::Remote(Arc::new(remote(one, counter).within("remote_jwks")?))
         }
         None => return Err(FieldError::missing("local_jwks")),
     };
@@ -205,21 +221,26 @@ fn provider(config: &JwtProvider) -> Result<Provider, FieldError> {
 }
 
 fn local_keys(source: &DataSource) -> Result<KeySet, FieldError> {
-    let bad = |field: &str, reason: String| FieldError::at(field, reason);
-    let (field, json) = match &source.specifier {
-        Some(Specifier::InlineString(text)) => ("inline_string", text.as_bytes().to_vec()),
-        Some(Specifier::InlineBytes(bytes)) => ("inline_bytes", bytes.clone()),
-        Some(Specifier::Filename(path)) => {
-            let read = std::fs::read(path);
-            ("filename", read.map_err(|error| bad("filename", format!("{path}: {error}")))?)
-        }
-        Some(Specifier::EnvironmentVariable(name)) => {
-            let value = std::env::var(name).unwrap_or_default();
-            ("environment_variable", value.into_bytes())
-        }
-        None => return Err(FieldError::missing("inline_string")),
-    };
-    KeySet::read(&json).map_err(|reason| bad(field, format!("is not a key set: {reason}")))
+    let (field, json) = data_source(source)?;
+    KeySet::read(&json)
+        .map_err(|reason| FieldError::at(field, format!("is not a key set: {reason}")))
+}
+
+fn remote(config: &RemoteJwks, counter: &dyn Fn(&str) -> Counter) -> Result<Remote, FieldError> {
+    let target = config.http_uri.as_ref().ok_or_else(|| FieldError::missing("http_uri"))?;
+    let lifetime = opt_duration(config.cache_duration.as_ref(), "cache_duration")?;
+    let fetch = config.async_fetch.as_ref();
+    let pause = fetch.and_then(|fetch| fetch.failed_refetch_duration.as_ref());
+    let pause = opt_duration(pause, "failed_refetch_duration").within("async_fetch")?;
+    Ok(Remote {
+        target: http_uri(target).within("http_uri")?,
+        lifetime: lifetime.filter(|time| !time.is_zero()).unwrap_or(LIFETIME),
+        pause: pause.filter(|time| !time.is_zero()).unwrap_or(PAUSE),
+        fetched: counter("jwks_fetch_success"),
+        failed: counter("jwks_fetch_failed"),
+        state: Mutex::default(),
+        done: Notify::new(),
+    })
 }
 
 fn claim_to_header(config: &JwtClaimToHeader) -> Result<ClaimToHeader, FieldError> {

@@ -1,5 +1,6 @@
 //! Issuers of tokens.
 
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use http::request::Parts as RequestHead;
@@ -12,8 +13,27 @@ use super::NAMESPACE;
 use super::claims::{ClaimToHeader, normalised};
 use super::keys::KeySet;
 use super::location::Location;
+use super::remote::Remote;
 use super::status::Status;
 use super::token::Token;
+
+/// Where a provider's keys are.
+#[derive(Debug)]
+pub(super) enum Keys {
+    /// `local_jwks`
+    Local(KeySet),
+    /// `remote_jwks`
+    Remote(Arc<Remote>),
+}
+
+impl Keys {
+    fn verify(&self, token: &Token<'_>) -> Result<(), Status> {
+        match self {
+            Self::Local(keys) => keys.verify(token),
+            Self::Remote(remote) => remote.keys().ok_or(Status::FetchFailed)?.verify(token),
+        }
+    }
+}
 
 /// `JwtProvider`
 #[derive(Debug)]
@@ -27,7 +47,7 @@ pub(super) struct Provider {
     pub(super) max_lifetime: Option<f64>,
     /// `clock_skew_seconds`
     pub(super) skew: f64,
-    pub(super) keys: KeySet,
+    pub(super) keys: Keys,
     pub(super) locations: Vec<Location>,
     pub(super) forward: bool,
     /// `forward_payload_header`, and whether it is padded.

@@ -22,6 +22,20 @@ pub(super) enum Requirement {
 }
 
 impl Requirement {
+    /// Puts the places of the providers on which the requirement depends into `places`.
+    pub(super) fn providers(&self, all: usize, places: &mut Vec<usize>) {
+        match self {
+            Self::Provider { provider, .. } => places.push(*provider),
+            Self::Any(some) | Self::All(some) => {
+                let alone = some
+                    .iter()
+                    .filter(|one| !matches!(one, Self::AllowMissing | Self::AllowMissingOrFailed));
+                alone.for_each(|one| one.providers(all, places));
+            }
+            Self::AllowMissing | Self::AllowMissingOrFailed => places.extend(0..all),
+        }
+    }
+
     pub(super) fn verify(
         &self,
         providers: &[Provider],

@@ -28,6 +28,7 @@ pub(super) enum Status {
     VerificationFails,
     NoValidKeys,
     NoMatchingKey,
+    FetchFailed,
 }
 
 impl Status {
@@ -61,6 +62,7 @@ impl Status {
             Self::VerificationFails => "Jwt verification fails",
             Self::NoValidKeys => "Jwks doesn't have any valid public key",
             Self::NoMatchingKey => "Jwks doesn't have key to match kid or alg from Jwt",
+            Self::FetchFailed => "Jwks remote fetch is failed",
         }
     }
 
@@ -89,7 +91,10 @@ impl Status {
             Self::VerificationFails => 26,
             Self::NoValidKeys => 31,
             Self::NoMatchingKey => 32,
-            Self::SubjectNotAllowed | Self::NoExpiration | Self::LivesTooLong => return None,
+            Self::SubjectNotAllowed
+            | Self::NoExpiration
+            | Self::LivesTooLong
+            | Self::FetchFailed => return None,
         })
     }
 

@@ -9,7 +9,7 @@ use weft_xds_proto::pb::envoy::extensions::filters::http::jwt_authn::v3::{
 
 use super::*;
 use crate::HttpFilterKind;
-use crate::testing::{Fixture, stream};
+use crate::testing::{Fixture, Scripted, answer_of, run, stream};
 
 const FOREVER: u64 = 9_999_999_999;
 
@@ -243,5 +243,45 @@ fn a_wrong_field_is_named() {
     let error = refused("rules: [{ match: { prefix: / }, requires: { provider_name: p } }]");
     assert_eq!(error, "rules[0].requires.provider_name: \"p\" is not in providers");
     let error = refused("providers: { p: { remote_jwks: {} } }");
-    assert_eq!(error, "providers[p].remote_jwks: is not supported yet; leave it out");
+    assert_eq!(error, "providers[p].remote_jwks.http_uri: is required");
+}
+
+#[test]
+fn keys_are_fetched_once_and_survive_the_issuers_outage() {
+    use std::cell::Cell;
+    use std::rc::Rc;
+
+    run(async {
+        let asked = Rc::new(Cell::new(0));
+        let count = Rc::clone(&asked);
+        let issuer = Scripted::new(move |cluster, request| {
+            assert_eq!((cluster, request.uri().path()), ("issuer", "/keys"));
+            count.set(count.get() + 1);
+            match count.get() {
+                2 => Ok(http::Response::new(bytes::Bytes::from_static(KEYS.as_bytes()))),
+                _ => Err(weft_filter_api::CalloutError::NoCluster("issuer".into())),
+            }
+        });
+        let filter = filter(
+            "{ providers: { p: { remote_jwks: { cache_duration: 0.000001s,
+                 http_uri: { uri: 'http://keys.example/keys', cluster: issuer, timeout: 1s } } } },
+               rules: [{ match: { prefix: / }, requires: { provider_name: p } }] }",
+        );
+        let good = token(&json!({ "exp": FOREVER }));
+        let ask = async || {
+            let mut cx = stream(Protocol::Http11);
+            cx.opened = Some(issuer.io(weft_filter_api::MessageBody::default()));
+            let mut head = head(Some(&good));
+            let reply = answer_of(filter.request(&mut cx, &mut head, None)).await;
+            reply.map(|reply| String::from_utf8_lossy(&reply.body).into_owned())
+        };
+        assert_eq!(ask().await.as_deref(), Some("Jwks remote fetch is failed"));
+        assert_eq!(ask().await, None);
+        // From here on the issuer is gone; the keys are old at once, and serve on.
+        for _ in 0..3 {
+            assert_eq!(ask().await, None);
+            tokio::task::yield_now().await;
+        }
+        assert!(asked.get() > 2);
+    });
 }
