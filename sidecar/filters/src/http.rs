@@ -1,7 +1,10 @@
 //! The HTTP filters.
 
+pub(crate) mod basic_auth;
+pub(crate) mod buffer;
 pub(crate) mod cors;
 pub(crate) mod csrf;
+pub(crate) mod ext_authz;
 pub(crate) mod fault;
 pub(crate) mod header_mutation;
 pub(crate) mod header_to_metadata;

@@ -5,6 +5,7 @@
 
 mod bucket;
 pub mod config;
+mod grpc;
 mod http;
 mod network;
 mod rbac;

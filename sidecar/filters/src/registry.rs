@@ -12,8 +12,9 @@ use weft_xds_proto::pb::google::protobuf::Any;
 
 use crate::config::FieldError;
 use crate::http::{
-    cors, csrf, fault, header_mutation, header_to_metadata, jwt_authn, local_ratelimit, on_demand,
-    peer_metadata, rbac, router, set_filter_state, set_metadata,
+    basic_auth, buffer, cors, csrf, ext_authz, fault, header_mutation, header_to_metadata,
+    jwt_authn, local_ratelimit, on_demand, peer_metadata, rbac, router, set_filter_state,
+    set_metadata,
 };
 use crate::network;
 
@@ -92,6 +93,9 @@ const HTTP: &[(&str, CompileHttp)] = &[
         header_mutation::config::compile,
     ),
     ("envoy.extensions.filters.http.rbac.v3.RBAC", rbac::config::compile),
+    ("envoy.extensions.filters.http.ext_authz.v3.ExtAuthz", ext_authz::config::compile),
+    ("envoy.extensions.filters.http.basic_auth.v3.BasicAuth", basic_auth::config::compile),
+    ("envoy.extensions.filters.http.buffer.v3.Buffer", buffer::config::compile),
     ("envoy.extensions.filters.http.csrf.v3.CsrfPolicy", csrf::config::compile),
     ("envoy.extensions.filters.http.set_metadata.v3.Config", set_metadata::config::compile),
     ("envoy.extensions.filters.http.set_filter_state.v3.Config", set_filter_state::config::compile),
@@ -122,6 +126,12 @@ const PER_ROUTE: &[(&str, CompilePerRoute)] = &[
         header_mutation::config::per_route,
     ),
     ("envoy.extensions.filters.http.rbac.v3.RBACPerRoute", rbac::config::per_route),
+    ("envoy.extensions.filters.http.ext_authz.v3.ExtAuthzPerRoute", ext_authz::config::per_route),
+    (
+        "envoy.extensions.filters.http.basic_auth.v3.BasicAuthPerRoute",
+        basic_auth::config::per_route,
+    ),
+    ("envoy.extensions.filters.http.buffer.v3.BufferPerRoute", buffer::config::per_route),
     ("envoy.extensions.filters.http.csrf.v3.CsrfPolicy", csrf::config::per_route),
     (
         "envoy.extensions.filters.http.set_filter_state.v3.Config",
