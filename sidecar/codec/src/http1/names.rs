@@ -7,11 +7,34 @@ use http::HeaderName;
 /// How many names are remembered; a power of two.
 const PLACES: usize = 256;
 /// Longer names are not worth remembering, bytes.
-const LONGEST: usize = 48;
+const LONGEST: usize = 47;
 
 /// The names that this thread has seen last. A name pushes out the one in its place, so that a
 /// client that invents names costs what it would cost without the table.
-pub(super) struct Names([Option<HeaderName>; PLACES]);
+pub(super) struct Names([Option<Known>; PLACES]);
+
+/// A name, and how it was spelled last: most clients always spell it in the same way, and bytes are
+/// compared sooner than letters.
+struct Known {
+    name: HeaderName,
+    length: u8,
+    spelled: [u8; LONGEST],
+}
+
+impl Known {
+    fn is_spelled(&self, bytes: &[u8]) -> bool {
+        self.spelled.get(..usize::from(self.length)) == Some(bytes)
+    }
+
+    fn spell(&mut self, bytes: &[u8]) {
+        if let (Ok(length), Some(spelled)) =
+            (u8::try_from(bytes.len()), self.spelled.get_mut(..bytes.len()))
+        {
+            spelled.copy_from_slice(bytes);
+            self.length = length;
+        }
+    }
+}
 
 thread_local! {
     static NAMES: RefCell<Names> = const { RefCell::new(Names([const { None }; PLACES])) };
@@ -26,14 +49,19 @@ impl Names {
     /// The name that these bytes spell, in any case; `None`: they are none.
     pub(super) fn find(&mut self, bytes: &[u8]) -> Option<HeaderName> {
         let place = &mut self.0[place(bytes)?];
-        if let Some(known) = place
-            && known.as_str().as_bytes().eq_ignore_ascii_case(bytes)
-        {
-            return Some(known.clone());
+        if let Some(known) = place {
+            if known.is_spelled(bytes) {
+                return Some(known.name.clone());
+            }
+            if known.name.as_str().as_bytes().eq_ignore_ascii_case(bytes) {
+                known.spell(bytes);
+                return Some(known.name.clone());
+            }
         }
         let name = HeaderName::from_bytes(bytes).ok()?;
         if bytes.len() <= LONGEST {
-            *place = Some(name.clone());
+            let known = Known { name: name.clone(), length: 0, spelled: [0; LONGEST] };
+            place.insert(known).spell(bytes);
         }
         Some(name)
     }

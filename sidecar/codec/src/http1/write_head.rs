@@ -34,10 +34,10 @@ pub(super) fn request<B>(
     out.push(b' ');
     write_target(out, request.method(), request.uri());
     out.extend_from_slice(b" HTTP/1.1\r\n");
-    write_fields(out, headers, request.extensions(), spelling);
+    let has_length = write_fields(out, headers, request.extensions(), spelling);
     match framing {
         // Who sends no body where one is usual says so (RFC 9110, 8.6).
-        Framing::Length(0) | Framing::None if !expects_body(request.method(), headers) => {}
+        Framing::Length(0) | Framing::None if !has_length && !has_body(request.method()) => {}
         Framing::None => write_length(out, 0, spelling),
         Framing::Length(length) => write_length(out, length, spelling),
         Framing::Chunked | Framing::UntilEnd => write_chunked(out, spelling),
@@ -45,10 +45,9 @@ pub(super) fn request<B>(
     out.extend_from_slice(b"\r\n");
 }
 
-/// Whether it has to be said that there is no body.
-fn expects_body(method: &Method, headers: &HeaderMap) -> bool {
+/// Whether requests of this method usually have a body.
+fn has_body(method: &Method) -> bool {
     matches!(*method, Method::POST | Method::PUT | Method::PATCH)
-        || headers.contains_key(CONTENT_LENGTH)
 }
 
 fn write_target(out: &mut Vec<u8>, method: &Method, uri: &Uri) {
@@ -119,33 +118,39 @@ fn write_status(out: &mut Vec<u8>, status: StatusCode) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// Writes all fields but those about the framing.
+/// Writes all fields but those about the framing; returns whether a length was among those.
 fn write_fields(
     out: &mut Vec<u8>,
     headers: &HeaderMap,
     extensions: &Extensions,
     spelling: Spelling,
-) {
+) -> bool {
+    let mut has_length = false;
     if spelling == Spelling::Lower {
         for (name, value) in headers {
-            if !is_framing(name) {
+            if is_framing(name) {
+                has_length |= *name == CONTENT_LENGTH;
+            } else {
                 out.extend_from_slice(name.as_str().as_bytes());
                 out.extend_from_slice(b": ");
                 out.extend_from_slice(value.as_bytes());
                 out.extend_from_slice(b"\r\n");
             }
         }
-        return;
+        return has_length;
     }
     let mut speller = Speller::new(spelling, extensions);
     for (name, value) in headers {
-        if !is_framing(name) {
+        if is_framing(name) {
+            has_length |= *name == CONTENT_LENGTH;
+        } else {
             speller.write(out, name);
             out.extend_from_slice(b": ");
             out.extend_from_slice(value.as_bytes());
             out.extend_from_slice(b"\r\n");
         }
     }
+    has_length
 }
 
 fn is_framing(name: &HeaderName) -> bool {
