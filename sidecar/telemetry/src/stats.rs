@@ -219,7 +219,11 @@ impl Histogram {
 
     /// Records one value (Envoy's request times: milliseconds).
     pub fn record(&self, value: u64) {
-        let bucket = BUCKETS.partition_point(|bound| *bound < value);
+        // Most times are short.
+        let bucket = match value {
+            0 | 1 => 0,
+            _ => BUCKETS.partition_point(|bound| *bound < value),
+        };
         self.0.add(bucket as u32, 1);
         self.0.add(BUCKETS.len() as u32, value);
     }
