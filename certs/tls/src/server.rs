@@ -4,10 +4,10 @@ use std::fmt;
 use std::future::poll_fn;
 use std::sync::Arc;
 
-use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs::Ticketer;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{Acceptor, NoClientAuth, NoServerSessionStorage, UnbufferedServerConnection};
+use rustls::{CipherSuite, ServerConfig};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
 use crate::buffers::Inbox;
@@ -64,11 +64,31 @@ impl ServerTlsSpec {
 /// A built TLS server: configurations, ticket keys and session cache. Share it behind an `Arc`; a
 /// new one is built for each change, and forgets the sessions of the old.
 pub struct ServerTls {
-    with_alpn: Arc<ServerConfig>,
-    without_alpn: Arc<ServerConfig>,
+    with_alpn: Orders,
+    without_alpn: Orders,
     policy: Option<Arc<PeerPolicy>>,
     verifies_clients: bool,
     uri_sans: Vec<String>,
+}
+
+/// A configuration by whose order of cipher suites decides.
+struct Orders {
+    /// Ours, as in Envoy: AES-128 with SHA-256 costs a handshake a fifth less than AES-256 with
+    /// SHA-384, which many clients name first.
+    ours: Arc<ServerConfig>,
+    /// The client's, which lacks instructions for AES if it names ChaCha20 first.
+    clients: Arc<ServerConfig>,
+}
+
+impl Orders {
+    fn new(config: &ServerConfig) -> Self {
+        let ordered = |ours| {
+            let mut config = config.clone();
+            config.ignore_client_order = ours;
+            Arc::new(config)
+        };
+        Self { ours: ordered(true), clients: ordered(false) }
+    }
 }
 
 impl ServerTls {
@@ -96,10 +116,10 @@ impl ServerTls {
             config.send_tls13_tickets = 0;
             config.session_storage = Arc::new(NoServerSessionStorage {});
         }
-        let without_alpn = Arc::new(config.clone());
+        let without_alpn = Orders::new(&config);
         config.alpn_protocols = usable_alpn(&spec.alpn);
         Ok(Self {
-            with_alpn: Arc::new(config),
+            with_alpn: Orders::new(&config),
             without_alpn,
             policy,
             verifies_clients: spec.validation.as_ref().is_some_and(ValidationSpec::verifies),
@@ -118,20 +138,19 @@ impl ServerTls {
         &self.uri_sans
     }
 
-    /// The configuration for a client that offers these protocols.
+    /// The configuration for a client that offers these protocols and cipher suites.
     ///
     /// A server may not insist: where Envoy goes on without a protocol when none is in common,
     /// rustls would refuse the client, so such a client gets a configuration without ALPN.
     pub fn config_for<'a>(
         &self,
         mut offered: impl Iterator<Item = &'a [u8]>,
+        suites: &[CipherSuite],
     ) -> &Arc<ServerConfig> {
-        let ours = &self.with_alpn.alpn_protocols;
-        if offered.any(|protocol| ours.iter().any(|our| our == protocol)) {
-            &self.with_alpn
-        } else {
-            &self.without_alpn
-        }
+        let ours = &self.with_alpn.ours.alpn_protocols;
+        let common = offered.any(|protocol| ours.iter().any(|our| our == protocol));
+        let orders = if common { &self.with_alpn } else { &self.without_alpn };
+        if prefers_chacha(suites) { &orders.clients } else { &orders.ours }
     }
 
     /// Does the handshake. The caller sets the deadline.
@@ -183,7 +202,8 @@ impl ServerTls {
             })?;
             if let Some(accepted) = accepted {
                 let hello = accepted.client_hello();
-                let config = self.config_for(hello.alpn().into_iter().flatten());
+                let offered = hello.alpn().into_iter().flatten();
+                let config = self.config_for(offered, hello.cipher_suites());
                 let server_name = hello.server_name().map(str::to_owned);
                 return Ok(Some((Arc::clone(config), server_name)));
             }
@@ -194,6 +214,20 @@ impl ServerTls {
 
 /// A configuration and the server name that was asked for.
 type Found = (Arc<ServerConfig>, Option<String>);
+
+/// Whether the first suite that is known, what some clients put there at random left out (RFC
+/// 8701), is one of `ChaCha20`.
+fn prefers_chacha(suites: &[CipherSuite]) -> bool {
+    let first = suites.iter().find(|suite| !matches!(suite, CipherSuite::Unknown(_)));
+    matches!(
+        first,
+        Some(
+            CipherSuite::TLS13_CHACHA20_POLY1305_SHA256
+                | CipherSuite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256
+                | CipherSuite::TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256
+        )
+    )
+}
 
 fn first_uri_sans(certificates: &[CertifiedChain]) -> Vec<String> {
     let first = certificates.first().into_iter();

@@ -46,9 +46,9 @@ async fn istio_peer_exchange_is_never_selected() {
     let mut server_spec = mutual_server(&authority);
     server_spec.alpn = list.clone();
     let server = server(&server_spec);
-    let without_alpn = server.config_for([&b"istio-peer-exchange"[..]].into_iter());
+    let without_alpn = server.config_for([&b"istio-peer-exchange"[..]].into_iter(), &[]);
     assert!(without_alpn.alpn_protocols.is_empty());
-    let with_alpn = server.config_for(list.iter().map(Vec::as_slice));
+    let with_alpn = server.config_for(list.iter().map(Vec::as_slice), &[]);
     assert_eq!(with_alpn.alpn_protocols, protocols(&["istio"]));
     let client = client(&mutual_client(&authority));
     let outcome = exchange_with(&client, &server, None, Some(&list)).await;
@@ -188,6 +188,34 @@ async fn certificate_is_chosen_by_server_name() {
         let outcome = exchange_with(&client, &server, asked, None).await;
         let peer = outcome.client.unwrap().peer.unwrap();
         assert_eq!(peer.details().unwrap().dns_names().next(), Some(given), "{asked:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_servers_order_of_ciphers_holds() {
+    let authority = Authority::new("root");
+    let server = server(&mutual_server(&authority));
+    let mut client_spec = mutual_client(&authority);
+    client_spec.max_version = Some(TlsVersion::V1_2);
+    let offered = ["ECDHE-ECDSA-AES256-GCM-SHA384", "ECDHE-ECDSA-AES128-GCM-SHA256"];
+    client_spec.cipher_suites = Some(offered.map(str::to_owned).to_vec());
+    let outcome = exchange(&client(&client_spec), &server).await;
+    assert_eq!(outcome.server.unwrap().cipher, "ECDHE-ECDSA-AES128-GCM-SHA256");
+}
+
+#[test]
+fn a_client_without_instructions_for_aes_has_its_way() {
+    use rustls::CipherSuite as C;
+    let server = server(&mutual_server(&Authority::new("root")));
+    let at_random = C::Unknown(0x1a1a);
+    for (suites, ours) in [
+        (&[C::TLS13_AES_256_GCM_SHA384, C::TLS13_CHACHA20_POLY1305_SHA256][..], true),
+        (&[C::TLS13_CHACHA20_POLY1305_SHA256, C::TLS13_AES_128_GCM_SHA256], false),
+        (&[at_random, C::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256], false),
+        (&[at_random], true),
+    ] {
+        let config = server.config_for(std::iter::empty(), suites);
+        assert_eq!(config.ignore_client_order, ours, "{suites:?}");
     }
 }
 
