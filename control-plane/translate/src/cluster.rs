@@ -33,6 +33,7 @@ use weft_xds_proto::pb::envoy::extensions::upstreams::http::v3::{
 use weft_xds_proto::pb::google::protobuf::Struct;
 
 use crate::assignment::{of_endpoints, of_nodes};
+use crate::checks;
 use crate::envoy::{self, duration, number, transport};
 use crate::problem::Unsupported;
 use crate::targets::Target;
@@ -58,7 +59,7 @@ pub(crate) fn translate(
     let upstream = &*target.upstream;
     let mut cluster = base(&target.cluster, upstream);
     let mut ignored = ignored(upstream);
-    let assignment = match &upstream.targets {
+    let mut assignment = match &upstream.targets {
         NodesOrRegistry::Nodes(nodes) => {
             let assignment = of_nodes(&target.cluster, nodes, upstream.scheme);
             cluster.transport_socket = own_tls(target, nodes.first());
@@ -81,6 +82,7 @@ pub(crate) fn translate(
             place(&mut cluster, found.assignment, false)
         }
     };
+    ignored.extend(checks::apply(&mut cluster, assignment.as_mut(), upstream));
     TranslatedCluster { cluster, assignment, ignored }
 }
 
@@ -277,9 +279,6 @@ fn dns_node(service: &Discovery) -> Node {
 
 fn ignored(upstream: &Upstream) -> Vec<Unsupported> {
     let mut ignored = Vec::new();
-    if upstream.checks.is_some() {
-        ignored.push(Unsupported::new("checks", "proxies don't check health yet"));
-    }
     if upstream.retry_timeout.is_some() {
         let reason = "a proxy limits the number of retries, not their time";
         ignored.push(Unsupported::new("retry_timeout", reason));

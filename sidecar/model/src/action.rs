@@ -8,7 +8,7 @@ use http::{HeaderName, StatusCode};
 use regex::Regex;
 use smallvec::SmallVec;
 use weft_filter_api::RouteFilterConfig;
-use weft_route::{Fraction, HeaderMatcher, RouteTable};
+use weft_route::{Fraction, HeaderField, HeaderMatcher, RouteTable};
 
 use crate::{ClusterSlot, HeaderMutations, Labels, UseMark};
 
@@ -278,7 +278,12 @@ pub struct HashPolicy {
 #[derive(Debug)]
 pub enum HashSource {
     /// `header`
-    Header(HeaderName),
+    Header {
+        /// The header, or a part of the request's line.
+        field: HeaderField,
+        /// `regex_rewrite`: every match is replaced before the value is hashed.
+        rewrite: Option<Box<(Regex, String)>>,
+    },
     /// `cookie`
     Cookie {
         /// `name`

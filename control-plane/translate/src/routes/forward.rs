@@ -176,9 +176,8 @@ fn hash_policies(shares: &[Share]) -> Result<Vec<HashPolicy>, Unsupported> {
         HashOn::Cookie(name) => vec![cookie(name)],
         HashOn::Variable(name) => vec![variable(name)?],
         HashOn::Combination(text) => combination(text)?,
-        HashOn::Consumer => {
-            return Err(Unsupported::new("hash_on", "a proxy doesn't know consumers yet"));
-        }
+        // The plugins that authenticate tell upstreams the consumer in this header.
+        HashOn::Consumer => vec![header("x-consumer-username")],
     };
     // Without a value, the client's address decides, as in APISIX.
     if let [only] = policies.as_mut_slice() {
@@ -222,6 +221,10 @@ fn variable(name: &str) -> Result<HashPolicy, Unsupported> {
         "uri" => policy(PolicySpecifier::Header(Header {
             header_name: ":path".to_owned(),
             regex_rewrite: Some(envoy::substitution("\\?.*$", "")),
+        })),
+        "query_string" => policy(PolicySpecifier::Header(Header {
+            header_name: ":path".to_owned(),
+            regex_rewrite: Some(envoy::substitution("^[^?]*\\??", "")),
         })),
         "host" | "hostname" | "server_name" => header(":authority"),
         _ => {

@@ -248,6 +248,15 @@ fn an_edge_with_everything_is_golden() {
                 "timeout": {"connect": 1.5, "send": 5, "read": 7},
                 "pass_host": "node",
                 "keepalive_pool": {"size": 10, "idle_timeout": 30, "requests": 100},
+                "checks": {
+                    "active": {
+                        "http_path": "/healthz", "host": "shop.example", "timeout": 0.5,
+                        "req_headers": ["X-Probe: 1"],
+                        "healthy": {"interval": 2, "successes": 1},
+                        "unhealthy": {"interval": 3, "http_failures": 4, "http_statuses": [500, 503]},
+                    },
+                    "passive": {"unhealthy": {"http_failures": 3, "tcp_failures": 0}},
+                },
             }),
         )
         .put(
@@ -255,6 +264,8 @@ fn an_edge_with_everything_is_golden() {
             json!({
                 "nodes": {"far.example:443": 1}, "scheme": "https",
                 "pass_host": "rewrite", "upstream_host": "far.example",
+                "type": "chash", "hash_on": "vars", "key": "uri",
+                "checks": {"active": {"type": "tcp", "port": 444}},
             }),
         )
         .put("services/shop", json!({"hosts": ["shop.example"], "upstream_id": "nodes"}))

@@ -6,7 +6,10 @@ use super::support::World;
 fn what_cannot_be_served_is_told_and_left_out() {
     let mut world = World::new();
     world
-        .put("upstreams/1", json!({"nodes": {"10.0.0.1:80": 1}, "checks": {"active": {}}}))
+        .put(
+            "upstreams/1",
+            json!({"nodes": {"10.0.0.1:80": 1}, "checks": {"active": {"http_req_body": "?"}}}),
+        )
         .put("routes/a", json!({"uri": "/a", "upstream_id": 1, "remote_addr": "10.0.0.0/8"}))
         .put("routes/b", json!({"uri": "/b", "upstream_id": 9}))
         .put("routes/c", json!({"uri": "/c", "upstream_id": 1, "plugins": {"limit-count": {}}}))
@@ -30,7 +33,7 @@ fn what_cannot_be_served_is_told_and_left_out() {
         ("/apisix/routes/c", "plugins.limit-count"),
         ("/apisix/routes/f", "discovery_type"),
         ("/apisix/services/e", "labels"),
-        ("/apisix/upstreams/1", "checks"),
+        ("/apisix/upstreams/1", "checks.active.http_req_body"),
     ];
     assert_eq!(problems.len(), expected.len(), "{problems:#?}");
     for ((key, field), problem) in expected.iter().zip(&problems) {

@@ -1,12 +1,16 @@
 //! Hashes for consistent load balancing (`hash_policy`).
 
+use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use http::HeaderValue;
-use http::header::COOKIE;
+use http::header::{COOKIE, HOST};
 use http::request::Parts as RequestHead;
+use regex::Regex;
+use smallvec::SmallVec;
 use weft_model::{HashPolicy, HashSource};
+use weft_route::HeaderField;
 use xxhash_rust::xxh64::xxh64;
 
 /// What the policies say about a request.
@@ -28,12 +32,7 @@ pub(super) fn of_request(
     let mut given = None;
     for policy in policies {
         let new = match &policy.source {
-            HashSource::Header(name) => {
-                let mut values: Vec<&[u8]> =
-                    head.headers.get_all(name).iter().map(HeaderValue::as_bytes).collect();
-                values.sort_unstable();
-                (!values.is_empty()).then(|| xxh64(&values.concat(), 0))
-            }
+            HashSource::Header { field, rewrite } => header(field, rewrite.as_deref(), head),
             HashSource::Cookie { name, ttl, path } => match (cookie(head, name), ttl) {
                 (Some(value), _) => Some(xxh64(value.as_bytes(), 0)),
                 (None, None) => None,
@@ -55,6 +54,39 @@ pub(super) fn of_request(
         }
     }
     Affinity { hash, cookie: given }
+}
+
+/// The hash of a header's values, or of a part of the request's line.
+fn header(
+    field: &HeaderField,
+    rewrite: Option<&(Regex, String)>,
+    head: &RequestHead,
+) -> Option<u64> {
+    let text = match field {
+        HeaderField::Name(name) => {
+            let mut values: SmallVec<[&[u8]; 4]> =
+                head.headers.get_all(name).iter().map(HeaderValue::as_bytes).collect();
+            values.sort_unstable();
+            if values.is_empty() {
+                return None;
+            }
+            Cow::Owned(values.concat())
+        }
+        HeaderField::Method => Cow::Borrowed(head.method.as_str().as_bytes()),
+        HeaderField::Scheme => Cow::Borrowed(head.uri.scheme_str()?.as_bytes()),
+        HeaderField::Path => Cow::Borrowed(head.uri.path_and_query()?.as_str().as_bytes()),
+        HeaderField::Authority => match head.headers.get(HOST) {
+            Some(host) => Cow::Borrowed(host.as_bytes()),
+            None => Cow::Borrowed(head.uri.authority()?.as_str().as_bytes()),
+        },
+    };
+    match rewrite {
+        None => Some(xxh64(&text, 0)),
+        Some((pattern, substitution)) => {
+            let text = String::from_utf8_lossy(&text);
+            Some(xxh64(pattern.replace_all(&text, substitution).as_bytes(), 0))
+        }
+    }
 }
 
 /// `Set-Cookie` for a new cookie; one that lives for no time is the session's.
@@ -113,8 +145,18 @@ mod tests {
         assert!(of(policy(), &[]).hash.is_some());
         assert_eq!(of(policy(), &[]).hash, of(policy(), &[("x", "y")]).hash);
         assert_ne!(of(policy(), &[]).hash, of(vec![HashSource::SourceIp], &[]).hash);
-        let header = HashSource::Header(http::HeaderName::from_static("x-user"));
+        let field = HeaderField::Name(http::HeaderName::from_static("x-user"));
+        let header = HashSource::Header { field, rewrite: None };
         assert_eq!(of(vec![header], &[]).hash, None);
+    }
+
+    #[test]
+    fn a_path_is_hashed_without_its_query_where_that_is_cut_off() {
+        let path =
+            |rewrite| of(vec![HashSource::Header { field: HeaderField::Path, rewrite }], &[]);
+        let cut = (Regex::new("\\?.*$").unwrap(), String::new());
+        assert_eq!(path(None).hash, Some(xxh64(b"/?user=7", 0)));
+        assert_eq!(path(Some(Box::new(cut))).hash, Some(xxh64(b"/", 0)));
     }
 
     #[test]

@@ -12,7 +12,7 @@ use weft_model::{
     ClusterChoice, Forward, HashPolicy, HashSource, HostRewrite, Labels, Mirror, PathRewrite,
     WeightedCluster, WeightedClusters,
 };
-use weft_route::PathMatch;
+use weft_route::{HeaderField, PathMatch};
 use weft_xds_proto::pb::envoy::config::core::v3::RoutingPriority;
 use weft_xds_proto::pb::envoy::config::route::v3::{
     RouteAction, WeightedCluster as PbWeighted,
@@ -302,10 +302,11 @@ pub(crate) fn hash_policy(config: &PbHash) -> Result<HashPolicy, FieldError> {
             return Err(FieldError::new("hashes nothing: give header, cookie or another source"));
         }
         Some(PolicySpecifier::Header(header)) => {
-            if header.regex_rewrite.is_some() {
-                return Err(FieldError::unsupported("header.regex_rewrite"));
+            let rewrite = header.regex_rewrite.as_ref().map(regex_substitution).transpose();
+            HashSource::Header {
+                field: hashed_field(&header.header_name).within("header.header_name")?,
+                rewrite: rewrite.within("header.regex_rewrite")?.map(Box::new),
             }
-            HashSource::Header(header_name(&header.header_name).within("header.header_name")?)
         }
         Some(PolicySpecifier::Cookie(cookie)) => HashSource::Cookie {
             name: cookie.name.clone(),
@@ -319,4 +320,14 @@ pub(crate) fn hash_policy(config: &PbHash) -> Result<HashPolicy, FieldError> {
         }
     };
     Ok(HashPolicy { source, terminal: config.terminal })
+}
+
+fn hashed_field(name: &str) -> Result<HeaderField, FieldError> {
+    Ok(match name {
+        ":method" => HeaderField::Method,
+        ":authority" => HeaderField::Authority,
+        ":path" => HeaderField::Path,
+        ":scheme" => HeaderField::Scheme,
+        name => HeaderField::Name(header_name(name)?),
+    })
 }
