@@ -11,6 +11,7 @@ mod drain;
 mod edge;
 mod families;
 mod grpc;
+mod istio;
 mod member;
 mod outside;
 mod policy;

@@ -12,8 +12,8 @@ use weft_testkit::{Process, Upstream};
 use crate::world::{NAMESPACE, World, get_as, give, listen};
 
 /// The user that proxies run as, whose traffic the rules leave alone.
-const PROXY_USER: u32 = 1337;
-const PROXY_ADMIN_PORT: u16 = 15000;
+pub(crate) const PROXY_USER: u32 = 1337;
+pub(crate) const PROXY_ADMIN_PORT: u16 = 15000;
 
 /// What a member is.
 #[derive(Clone)]

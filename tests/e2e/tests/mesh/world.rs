@@ -28,7 +28,7 @@ const ADMIN_PORT: u16 = 9180;
 pub(crate) struct Programs(TempDir);
 
 impl Programs {
-    fn shared() -> Result<Arc<Self>> {
+    pub(crate) fn shared() -> Result<Arc<Self>> {
         static SHARED: Mutex<Weak<Programs>> = Mutex::new(Weak::new());
         let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(programs) = shared.upgrade() {
@@ -260,7 +260,8 @@ pub(crate) fn give(path: &Path, owner: u32, content: &str) -> Result<()> {
     Ok(())
 }
 
-fn open_folder() -> Result<TempDir> {
+/// A folder that every user may read.
+pub(crate) fn open_folder() -> Result<TempDir> {
     let folder = tempfile::Builder::new().prefix("weft-e2e-").tempdir()?;
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755))?;
     Ok(folder)
