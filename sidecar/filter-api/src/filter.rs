@@ -58,6 +58,14 @@ impl LocalReply {
 /// Per-route configuration of a filter, compiled by the filter (`typed_per_filter_config`).
 pub type RouteFilterConfig = Arc<dyn Any + Send + Sync>;
 
+/// Where a route keeps its compiled `rate_limits` among its filters' configurations.
+pub const RATE_LIMITS: &str = "route.rate_limits";
+
+/// The compiled `rate_limits` of a route and its virtual host, in [`StreamCx::state`] of streams
+/// that have a filter that reads them.
+#[derive(Clone)]
+pub struct RouteRateLimits(pub RouteFilterConfig);
+
 /// An HTTP filter, compiled and shared by all workers.
 ///
 /// The methods that say what a filter looks at are asked for each stream: they return constants or
@@ -79,6 +87,12 @@ pub trait HttpFilter: Debug + Send + Sync + 'static {
     /// Whether the filter reads or changes bodies, or sends requests of its own; without this
     /// [`StreamCx::io`] has no bodies, and each of its callouts fails.
     fn uses_io(&self) -> bool {
+        false
+    }
+
+    /// Whether [`Self::request`] looks at where the route leads ([`StreamCx::cluster`], where the
+    /// route names one) and at its `rate_limits` ([`RouteRateLimits`]).
+    fn reads_route(&self) -> bool {
         false
     }
 

@@ -17,8 +17,8 @@ pub use body::{BodyChange, BodyError, BoxedBody, MessageBody, ReadError};
 pub use callout::{CalloutError, CalloutFuture, CalloutOptions, Callouts, OpeningFuture, Trailers};
 pub use connection::{ConnectionFacts, PeerFacts, TlsFacts};
 pub use filter::{
-    Flow, HttpFilter, LocalReply, NetworkFilter, NetworkFlow, OnDemandSettings, RouteFilterConfig,
-    Waiting,
+    Flow, HttpFilter, LocalReply, NetworkFilter, NetworkFlow, OnDemandSettings, RATE_LIMITS,
+    RouteFilterConfig, RouteRateLimits, Waiting,
 };
 pub use io::StreamIo;
 pub use stream::{Protocol, StreamCx};

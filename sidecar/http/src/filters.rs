@@ -2,10 +2,13 @@
 
 use std::future::poll_fn;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::Poll;
 
-use weft_filter_api::{Flow, LocalReply, RouteFilterConfig, StreamCx, Waiting};
-use weft_model::{HttpFilterEntry, Route};
+use weft_filter_api::{
+    Flow, LocalReply, RATE_LIMITS, RouteFilterConfig, RouteRateLimits, StreamCx, Waiting,
+};
+use weft_model::{ClusterChoice, HttpFilterEntry, Route, RouteAction};
 use weft_telemetry::LogRecord;
 
 use crate::manager::{Answer, local};
@@ -34,6 +37,9 @@ pub(crate) async fn down(
         }
         if entry.uses_io {
             io::open_request(stream);
+        }
+        if entry.reads_route {
+            show_route(&mut stream.cx, route);
         }
         let config = config(entry, route);
         let Stream { cx, head, timer, progress, .. } = stream;
@@ -103,6 +109,19 @@ pub(crate) fn finished(
         if entry.filter.sees_ends() && runs(entry, route) {
             entry.filter.finished(cx, record, config(entry, route));
         }
+    }
+}
+
+/// Tells a filter where the route leads, and its limits.
+fn show_route(cx: &mut StreamCx, route: Option<&Route>) {
+    let Some(route) = route else { return };
+    if let Some(limits) = route.filter(RATE_LIMITS) {
+        cx.state.insert(RouteRateLimits(limits.clone()));
+    }
+    if let RouteAction::Forward(action) = &route.action
+        && let ClusterChoice::One(slot) = &action.clusters
+    {
+        cx.cluster = Some(Arc::clone(slot.name()));
     }
 }
 

@@ -150,6 +150,8 @@ pub struct HttpFilterEntry {
     pub sees_responses: bool,
     /// Whether it uses bodies or callouts; of [`HttpFilter::uses_io`].
     pub uses_io: bool,
+    /// Whether it looks at where the route leads; of [`HttpFilter::reads_route`].
+    pub reads_route: bool,
 }
 
 impl HttpFilterEntry {
@@ -162,6 +164,7 @@ impl HttpFilterEntry {
             sees_requests: filter.sees_requests(),
             sees_responses: filter.sees_responses(),
             uses_io: filter.uses_io(),
+            reads_route: filter.reads_route(),
             filter,
         }
     }

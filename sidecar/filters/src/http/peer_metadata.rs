@@ -51,6 +51,10 @@ fn strip(headers: &mut HeaderMap) -> bool {
 }
 
 impl HttpFilter for PeerMetadata {
+    fn reads_route(&self) -> bool {
+        self.skip_external
+    }
+
     fn sees_responses(&self) -> bool {
         self.from_upstream || self.to_client
     }
@@ -64,8 +68,9 @@ impl HttpFilter for PeerMetadata {
         if self.from_client && strip(&mut head.headers) {
             cx.state.insert(ClientTold);
         }
-        let inside = cx.cluster.as_deref().is_some_and(|cluster| cluster != PASSTHROUGH);
-        if self.to_upstream && (inside || !self.skip_external) {
+        // A route that names no single cluster leads into the mesh.
+        let outside = cx.cluster.as_deref() == Some(PASSTHROUGH);
+        if self.to_upstream && !(outside && self.skip_external) {
             self.tell(&mut head.headers);
         }
         Flow::Continue
