@@ -4,16 +4,20 @@
 //! knows no protobuf, and `config.rs`, which decodes and checks its message.
 
 mod bucket;
+mod cluster_counters;
+mod coding;
 pub mod config;
 mod grpc;
 mod http;
 mod network;
+mod rate_limits;
 mod rbac;
 mod values;
 mod view;
 
 mod registry;
 
+pub use rate_limits::config::compile_rate_limits;
 pub use registry::{
     FilterCx, HttpFilterKind, NetworkFilterKind, accept_upstream, compile_http, compile_network,
     compile_per_route,

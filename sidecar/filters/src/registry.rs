@@ -12,9 +12,9 @@ use weft_xds_proto::pb::google::protobuf::Any;
 
 use crate::config::FieldError;
 use crate::http::{
-    basic_auth, buffer, cors, csrf, ext_authz, fault, header_mutation, header_to_metadata,
-    jwt_authn, local_ratelimit, on_demand, peer_metadata, rbac, router, set_filter_state,
-    set_metadata,
+    basic_auth, buffer, compressor, cors, csrf, decompressor, ext_authz, fault, header_mutation,
+    header_to_metadata, health_check, jwt_authn, local_ratelimit, on_demand, peer_metadata,
+    ratelimit, rbac, router, set_filter_state, set_metadata,
 };
 use crate::network;
 
@@ -96,6 +96,10 @@ const HTTP: &[(&str, CompileHttp)] = &[
     ("envoy.extensions.filters.http.ext_authz.v3.ExtAuthz", ext_authz::config::compile),
     ("envoy.extensions.filters.http.basic_auth.v3.BasicAuth", basic_auth::config::compile),
     ("envoy.extensions.filters.http.buffer.v3.Buffer", buffer::config::compile),
+    ("envoy.extensions.filters.http.ratelimit.v3.RateLimit", ratelimit::config::compile),
+    ("envoy.extensions.filters.http.health_check.v3.HealthCheck", health_check::config::compile),
+    ("envoy.extensions.filters.http.compressor.v3.Compressor", compressor::config::compile),
+    ("envoy.extensions.filters.http.decompressor.v3.Decompressor", decompressor::config::compile),
     ("envoy.extensions.filters.http.csrf.v3.CsrfPolicy", csrf::config::compile),
     ("envoy.extensions.filters.http.set_metadata.v3.Config", set_metadata::config::compile),
     ("envoy.extensions.filters.http.set_filter_state.v3.Config", set_filter_state::config::compile),
@@ -132,6 +136,11 @@ const PER_ROUTE: &[(&str, CompilePerRoute)] = &[
         basic_auth::config::per_route,
     ),
     ("envoy.extensions.filters.http.buffer.v3.BufferPerRoute", buffer::config::per_route),
+    ("envoy.extensions.filters.http.ratelimit.v3.RateLimitPerRoute", ratelimit::config::per_route),
+    (
+        "envoy.extensions.filters.http.compressor.v3.CompressorPerRoute",
+        compressor::config::per_route,
+    ),
     ("envoy.extensions.filters.http.csrf.v3.CsrfPolicy", csrf::config::per_route),
     (
         "envoy.extensions.filters.http.set_filter_state.v3.Config",

@@ -7,9 +7,9 @@ mod retry;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use weft_filter_api::RouteFilterConfig;
+use weft_filter_api::{RATE_LIMITS, RouteFilterConfig};
 use weft_filters::config::{FieldError, Within, decode, header_mutations, route_match};
-use weft_filters::{FilterCx, compile_per_route};
+use weft_filters::{FilterCx, compile_per_route, compile_rate_limits};
 use weft_model::{ClusterChoice, Route, RouteAction, Routes, UseMark, Vhds, VirtualHost};
 use weft_route::{CompileError, CompiledHost, HostRule, RouteRule, RouteTable, TableOptions};
 use weft_xds_proto::any::is;
@@ -268,7 +268,8 @@ fn route(
             return Err(FieldError::unsupported("non_forwarding_action"));
         }
     };
-    let filters = per_filter(cx, &config.typed_per_filter_config, inherited.filters.clone())?;
+    let mut filters = per_filter(cx, &config.typed_per_filter_config, inherited.filters.clone())?;
+    filters.configs.extend(rate_limits(cx, config, inherited)?);
     let value = Route {
         name: Some(config.name.as_str()).filter(|name| !name.is_empty()).map(Into::into),
         action,
@@ -286,6 +287,28 @@ fn route(
         disabled_filters: filters.disabled,
     };
     Ok(RouteRule { path, conditions, value: Arc::new(value) })
+}
+
+/// The `rate_limits` of a route and its virtual host, which stand among the filters' configurations.
+fn rate_limits(
+    cx: &Cx<'_>,
+    config: &PbRoute,
+    inherited: &Inherited<'_>,
+) -> Result<Option<(Arc<str>, RouteFilterConfig)>, FieldError> {
+    let action = match &config.action {
+        Some(Action::Route(action)) => Some(action),
+        _ => None,
+    };
+    let own = action.map_or(&[][..], |action| &action.rate_limits);
+    let of_host = &inherited.host.rate_limits;
+    if own.is_empty() && of_host.is_empty() {
+        return Ok(None);
+    }
+    #[expect(deprecated, reason = "control planes still send the older field")]
+    let include = action.and_then(|action| action.include_vh_rate_limits);
+    let include = include.is_some_and(|flag| flag.value);
+    let compiled = compile_rate_limits(own, of_host, include, &cx.node.cluster)?;
+    Ok(Some((RATE_LIMITS.into(), compiled)))
 }
 
 /// Adds a `typed_per_filter_config` to what was inherited; the more specific one wins.

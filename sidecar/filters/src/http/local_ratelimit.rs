@@ -1,7 +1,6 @@
 //! `envoy.filters.http.local_ratelimit`: so many requests in so much time, for all and for those
 //! that descriptors tell apart.
 
-mod actions;
 pub(crate) mod config;
 #[cfg(test)]
 mod tests;
@@ -17,7 +16,7 @@ use weft_route::Fraction;
 use weft_telemetry::{Counter, ResponseFlag};
 
 use crate::bucket::TokenBucket;
-use actions::{Entry, RateLimit};
+use crate::rate_limits::{Entry, HostLimits, RateLimit, RouteLimits};
 
 static GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 static LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit");
@@ -36,6 +35,10 @@ struct Limits {
     descriptors: Vec<Descriptor>,
     /// `rate_limits`
     rate_limits: Vec<RateLimit>,
+    /// `vh_rate_limits`, for those of routes.
+    host_limits: HostLimits,
+    /// `stage`, for those of routes.
+    stage: u32,
     status: StatusCode,
     enabled: Option<Fraction>,
     enforced: Option<Fraction>,
@@ -86,8 +89,7 @@ impl Limits {
     ) -> (bool, Option<&'a Arc<TokenBucket>>) {
         let mut matched = None;
         if !self.descriptors.is_empty() {
-            let asked: Vec<_> =
-                self.rate_limits.iter().filter_map(|limit| limit.entries(cx, head)).collect();
+            let asked = self.asked(cx, head);
             for descriptor in self.descriptors.iter().filter(|one| asked.contains(&one.entries)) {
                 let allowed = descriptor.bucket.take();
                 if !allowed && !descriptor.shadow {
@@ -106,6 +108,17 @@ impl Limits {
             }
             _ => (true, matched),
         }
+    }
+
+    /// The descriptors of a request: by the filter's own limits, else by those of its route.
+    fn asked(&self, cx: &StreamCx, head: &RequestHead) -> Vec<Vec<Entry>> {
+        let entries = |limit: &RateLimit| limit.entries(cx, head);
+        if !self.rate_limits.is_empty() {
+            return self.rate_limits.iter().filter_map(entries).collect();
+        }
+        let Some(limits) = RouteLimits::of(cx) else { return Vec::new() };
+        let staged = limits.chosen(self.host_limits).filter(|limit| limit.stage == self.stage);
+        staged.filter_map(entries).collect()
     }
 
     fn refuse(&self, cx: &mut StreamCx, head: &RequestHead) -> LocalReply {
@@ -135,6 +148,10 @@ impl Limits {
 }
 
 impl HttpFilter for LocalRateLimit {
+    fn reads_route(&self) -> bool {
+        true
+    }
+
     fn sees_responses(&self) -> bool {
         true
     }

@@ -8,19 +8,16 @@ use weft_model::HeaderSet;
 use weft_route::Fraction;
 use weft_telemetry::{Registry, Scope};
 use weft_xds_proto::pb::envoy::config::core::v3::{HeaderValueOption, RuntimeFractionalPercent};
-use weft_xds_proto::pb::envoy::config::route::v3::{
-    RateLimit as PbLimit, rate_limit::Action as PbAction, rate_limit::action::ActionSpecifier,
+use weft_xds_proto::pb::envoy::extensions::common::ratelimit::v3::{
+    LocalRateLimitDescriptor, VhRateLimitsOptions,
 };
-use weft_xds_proto::pb::envoy::extensions::common::ratelimit::v3::LocalRateLimitDescriptor;
 use weft_xds_proto::pb::envoy::extensions::filters::http::local_ratelimit::v3::LocalRateLimit as PbFilter;
 use weft_xds_proto::pb::google::protobuf::Any;
 
-use super::actions::{Action, RateLimit};
 use super::{Descriptor, Limits, LocalRateLimit, Stats};
-use crate::config::{
-    FieldError, Within, decode, header_matcher, header_name, header_set, runtime_fraction,
-    token_bucket,
-};
+use crate::config::{FieldError, Within, decode, header_set, runtime_fraction, token_bucket};
+use crate::rate_limits::HostLimits;
+use crate::rate_limits::config::rate_limits;
 use crate::{FilterCx, HttpFilterKind};
 
 pub(crate) fn compile(config: &Any, cx: &mut FilterCx<'_>) -> Result<HttpFilterKind, FieldError> {
@@ -62,10 +59,6 @@ fn limits(
     if let Some((_, field)) = refused.iter().find(|(set, _)| *set) {
         return Err(FieldError::unsupported(field));
     }
-    if !config.descriptors.is_empty() && config.rate_limits.is_empty() {
-        let reason = "need rate_limits beside them; those of routes are not supported yet";
-        return Err(FieldError::at("descriptors", reason));
-    }
     let status = config.status.as_ref().and_then(|status| u16::try_from(status.code).ok());
     let status = status.filter(|status| *status >= 400).map(StatusCode::from_u16);
     let bucket = config.token_bucket.as_ref().map(token_bucket).transpose();
@@ -73,7 +66,14 @@ fn limits(
     Ok(LocalRateLimit(Arc::new(Limits {
         bucket: bucket.within("token_bucket")?.map(Arc::new),
         descriptors: descriptors(&config.descriptors)?,
-        rate_limits: each(&config.rate_limits, "rate_limits", |one| rate_limit(one, cluster))?,
+        rate_limits: rate_limits(&config.rate_limits, cluster)?,
+        host_limits: match VhRateLimitsOptions::try_from(config.vh_rate_limits) {
+            Ok(VhRateLimitsOptions::Override) => HostLimits::Override,
+            Ok(VhRateLimitsOptions::Include) => HostLimits::Include,
+            Ok(VhRateLimitsOptions::Ignore) => HostLimits::Ignore,
+            Err(_) => return Err(FieldError::at("vh_rate_limits", "is not an option")),
+        },
+        stage: config.stage,
         status: status.and_then(Result::ok).unwrap_or(StatusCode::TOO_MANY_REQUESTS),
         enabled: part(config.filter_enabled.as_ref(), "filter_enabled")?,
         enforced: part(config.filter_enforced.as_ref(), "filter_enforced")?,
@@ -140,58 +140,4 @@ fn descriptors(configs: &[LocalRateLimitDescriptor]) -> Result<Vec<Descriptor>, 
     })?;
     descriptors.sort_by_key(|one| std::cmp::Reverse(one.bucket.time_for_one()));
     Ok(descriptors)
-}
-
-fn rate_limit(config: &PbLimit, cluster: &str) -> Result<RateLimit, FieldError> {
-    let refused = [
-        (config.stage.is_some(), "stage"),
-        (!config.disable_key.is_empty(), "disable_key"),
-        (config.limit.is_some(), "limit"),
-        (config.hits_addend.is_some(), "hits_addend"),
-        (config.apply_on_stream_done, "apply_on_stream_done"),
-    ];
-    if let Some((_, field)) = refused.iter().find(|(set, _)| *set) {
-        return Err(FieldError::unsupported(field));
-    }
-    Ok(RateLimit(each(&config.actions, "actions", |one| action(one, cluster))?))
-}
-
-fn action(config: &PbAction, cluster: &str) -> Result<Action, FieldError> {
-    use ActionSpecifier as Spec;
-    let key = |given: &str, usual: &str| if given.is_empty() { usual } else { given }.to_owned();
-    Ok(match config.action_specifier.as_ref().ok_or_else(|| FieldError::new("is empty"))? {
-        Spec::SourceCluster(_) => Action::SourceCluster(cluster.to_owned()),
-        Spec::DestinationCluster(_) => return Err(FieldError::unsupported("destination_cluster")),
-        Spec::RequestHeaders(one) => Action::Header {
-            name: header_name(&one.header_name).within("request_headers.header_name")?,
-            key: one.descriptor_key.clone(),
-            skip: one.skip_if_absent,
-        },
-        Spec::QueryParameters(one) => Action::Query {
-            name: one.query_parameter_name.clone(),
-            key: one.descriptor_key.clone(),
-            skip: one.skip_if_absent,
-        },
-        Spec::RemoteAddress(_) => Action::Client,
-        Spec::MaskedRemoteAddress(one) => {
-            let length = |value: Option<u32>, usual: u8| -> Result<u8, FieldError> {
-                let value = value.unwrap_or_else(|| usual.into());
-                let value = u8::try_from(value).ok().filter(|value| *value <= usual);
-                value.ok_or_else(|| FieldError::at("masked_remote_address", "a mask is too long"))
-            };
-            Action::MaskedClient(
-                length(one.v4_prefix_mask_len.as_ref().map(|len| len.value), 32)?,
-                length(one.v6_prefix_mask_len.as_ref().map(|len| len.value), 128)?,
-            )
-        }
-        Spec::GenericKey(one) => {
-            Action::Fixed((key(&one.descriptor_key, "generic_key"), one.descriptor_value.clone()))
-        }
-        Spec::HeaderValueMatch(one) => Action::Headers {
-            entry: (key(&one.descriptor_key, "header_match"), one.descriptor_value.clone()),
-            matchers: each(&one.headers, "headers", header_matcher).within("header_value_match")?,
-            expect: one.expect_match.as_ref().is_none_or(|flag| flag.value),
-        },
-        _ => return Err(FieldError::new("this kind of action is not supported yet")),
-    })
 }

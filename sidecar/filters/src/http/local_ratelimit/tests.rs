@@ -92,6 +92,29 @@ fn descriptors_have_buckets_of_their_own() {
 }
 
 #[test]
+fn limits_of_routes_choose_descriptors() {
+    let filter = compile(
+        &Fixture::default(),
+        &format!(
+            "token_bucket: {{ max_tokens: 100, fill_interval: 3600s }}, {ENFORCED},
+             descriptors: [{{ entries: [{{ key: user, value: ann }}],
+                              token_bucket: {{ max_tokens: 1, fill_interval: 3600s }} }}]"
+        ),
+    )
+    .expect("it is right");
+    let limit = "actions: [{ request_headers: { header_name: x-user, descriptor_key: user } }]";
+    let limit = weft_xds_proto::from_yaml(limit).expect("it is a limit");
+    let limits = crate::compile_rate_limits(&[limit], &[], false, "").expect("it is right");
+    let passes = |user: &str| {
+        let (mut cx, mut head) = (stream(Protocol::Http11), head(user));
+        cx.state.insert(weft_filter_api::RouteRateLimits(limits.clone()));
+        matches!(filter.request(&mut cx, &mut head, None), Flow::Continue)
+    };
+    assert!(passes("ann") && !passes("ann"));
+    assert!(passes("bob") && passes("bob"));
+}
+
+#[test]
 fn a_wrong_field_is_named() {
     let table = [
         (
@@ -104,7 +127,7 @@ fn a_wrong_field_is_named() {
         ),
         (
             "descriptors: [{ entries: [{ key: a, value: b }] }]",
-            "descriptors: need rate_limits beside them; those of routes are not supported yet",
+            "descriptors[0].token_bucket: is required",
         ),
     ];
     for (yaml, wanted) in table {
