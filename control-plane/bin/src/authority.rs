@@ -8,11 +8,14 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context, Result};
 use tokio::sync::watch;
 use weft_ca::{
-    Authenticators, AuthorityConfig, CertificateAuthority, ClientCertificates, ServerNames,
-    TokenIssuer,
+    Authenticator, Authenticators, AuthorityConfig, CertificateAuthority, ClientCertificates,
+    ServerNames, TokenIssuer,
 };
+use weft_kubernetes::TokenReviews;
 use weft_spiffe::{SpiffeId, TrustDomain};
 use weft_tls::{SanKind, SanMatcher, SanPattern, ServerTls, ServerTlsSpec, ValidationSpec};
+
+use crate::cluster::Cluster;
 
 /// The authority's folder within the data folder.
 const FOLDER: &str = "ca";
@@ -49,7 +52,12 @@ pub fn issue_token(
 
 impl Authority {
     /// Opens the authority in the data folder, or makes it.
-    pub(crate) fn open(data_dir: &Path, trust_domain: &str, names: &[String]) -> Result<Self> {
+    pub(crate) fn open(
+        data_dir: &Path,
+        trust_domain: &str,
+        names: &[String],
+        cluster: Option<&Cluster>,
+    ) -> Result<Self> {
         let folder = data_dir.join(FOLDER);
         std::fs::create_dir_all(&folder)
             .with_context(|| format!("can't make {}", folder.display()))?;
@@ -57,10 +65,14 @@ impl Authority {
         let config = AuthorityConfig::new(&folder, trust_domain.clone());
         let certificates = Arc::new(CertificateAuthority::open(config)?);
         let tokens = TokenIssuer::open(&folder)?.verifier(trust_domain.clone())?;
-        let authenticators = Authenticators::new(vec![
-            Arc::new(ClientCertificates { trust_domain }),
+        let mut ways: Vec<Arc<dyn Authenticator>> = vec![
+            Arc::new(ClientCertificates { trust_domain: trust_domain.clone() }),
             Arc::new(tokens),
-        ]);
+        ];
+        if let Some(cluster) = cluster.filter(|cluster| cluster.reviews_tokens()) {
+            ways.push(Arc::new(TokenReviews::new(cluster.client.clone(), trust_domain)));
+        }
+        let authenticators = Authenticators::new(ways);
         Ok(Self { certificates, authenticators, names: names.to_vec() })
     }
 

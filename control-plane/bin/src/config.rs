@@ -11,6 +11,8 @@ use weft_ca::ServiceNames;
 use weft_control_model::MeshConfig;
 use weft_translate::Settings;
 
+use crate::cluster::KubernetesConfig;
+
 pub use deployment::{
     ConfigProvider, DataPlaneConfig, DeploymentConfig, EtcdConfig, EtcdTlsConfig,
 };
@@ -42,6 +44,8 @@ pub struct Config {
     pub registry: RegistryConfig,
     /// Programs of the mesh's own whose certificates have DNS names too.
     pub services: Vec<ServiceConfig>,
+    /// The cluster that the control plane runs in, if any.
+    pub kubernetes: Option<KubernetesConfig>,
 }
 
 /// A program whose certificate has DNS names, since who calls it knows nothing of SPIFFE.
@@ -156,6 +160,7 @@ impl Default for Config {
                 identity: "weft-system/weft-injector".to_owned(),
                 names: vec!["weft-injector.weft-system.svc".to_owned()],
             }],
+            kubernetes: None,
         }
     }
 }

@@ -17,6 +17,7 @@ use weft_store::{Expect, Follower, Put, Store, StoreError};
 
 use crate::admin_key;
 use crate::authority::Authority;
+use crate::cluster::{Cluster, Registries};
 use crate::config::Config;
 use crate::directory::Directory;
 use crate::engine::{Engine, Published};
@@ -64,7 +65,16 @@ impl ControlPlane {
         let data_dir = &config.data_dir;
         let store = storage::open(&config).await?;
         let mesh = settle_mesh(&*store, &config.mesh).await?;
-        let authority = Authority::open(data_dir, &mesh.trust_domain, &config.xds.server_names)?;
+        let cluster = match &config.kubernetes {
+            Some(kubernetes) => Some(Cluster::open(kubernetes).await?),
+            None => None,
+        };
+        let authority = Authority::open(
+            data_dir,
+            &mesh.trust_domain,
+            &config.xds.server_names,
+            cluster.as_ref(),
+        )?;
         let core = Core {
             registry: Arc::new(MeshRegistry::new(config.registry.grace)),
             nodes: Arc::default(),
@@ -84,7 +94,12 @@ impl ControlPlane {
             tls.local_addr()?,
         );
         let mut tasks = JoinSet::new();
-        let arrivals = start_engine(&config, &store, &core, &mut tasks).await?;
+        let registries = Registries::new(Arc::clone(&core.registry), cluster.as_ref());
+        let arrivals = start_engine(&config, &store, &core, registries, &mut tasks).await?;
+        if let Some(cluster) = cluster {
+            let roots = core.authority.certificates.roots_pem().to_owned();
+            tasks.spawn(until_stopped(core.stop.clone(), cluster.run(roots)));
+        }
         let directory = |door| {
             Arc::new(Directory {
                 door,
@@ -161,6 +176,7 @@ async fn start_engine(
     config: &Config,
     store: &Arc<dyn Store>,
     core: &Core,
+    registries: Registries,
     tasks: &mut JoinSet<Result<()>>,
 ) -> Result<mpsc::Sender<crate::engine::Arrival>> {
     let saved = Saved::new(Arc::clone(store));
@@ -168,7 +184,7 @@ async fn start_engine(
     let (sender, arrivals) = mpsc::channel(QUEUE);
     let engine = Engine {
         follower: Follower::start(Arc::clone(store)).await?,
-        registry: Arc::clone(&core.registry),
+        registries,
         nodes: Arc::clone(&core.nodes),
         arrivals,
         addresses: saved.addresses().await?,

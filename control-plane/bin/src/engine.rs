@@ -9,11 +9,12 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use weft_control_model::{MeshService, Resources, Role};
-use weft_discovery::{AddressBook, MeshRegistry, Saved};
+use weft_discovery::{AddressBook, Saved};
 use weft_store::{Follower, StoreError};
 use weft_translate::{Inputs, MeshHost, NodeProfile, Problem, Settings, Translator, mesh_hosts};
 use weft_xds_server::NodeResources;
 
+use crate::cluster::Registries;
 use crate::nodes::Nodes;
 
 /// A node that waits for its resources.
@@ -35,7 +36,7 @@ pub(crate) struct Published {
 /// Owns the translation.
 pub(crate) struct Engine {
     pub(crate) follower: Follower,
-    pub(crate) registry: Arc<MeshRegistry>,
+    pub(crate) registries: Registries,
     pub(crate) nodes: Arc<Nodes>,
     pub(crate) arrivals: mpsc::Receiver<Arrival>,
     pub(crate) saved: Saved,
@@ -62,14 +63,14 @@ impl Engine {
         let mut problems = Vec::new();
         let mut waiting = Vec::new();
         loop {
-            let departure = self.registry.expire();
+            let departure = self.registries.mesh.expire();
             if revision != Some(resources.revision) {
                 revision = Some(resources.revision);
                 self.give_addresses(&resources).await;
             }
             translator.update(Inputs {
                 resources: &resources,
-                registry: &*self.registry,
+                registry: &self.registries,
                 addresses: self.addresses.addresses(),
             });
             tell(translator.problems(), &mut problems);
@@ -90,7 +91,7 @@ impl Engine {
                         return Ok(());
                     }
                 }
-                () = self.registry.changed() => {}
+                () = self.registries.changed() => {}
                 () = until(departure) => {}
             }
         }

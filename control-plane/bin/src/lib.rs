@@ -7,6 +7,7 @@
 
 mod admin_key;
 mod authority;
+mod cluster;
 mod config;
 mod control_plane;
 mod declared;
@@ -19,6 +20,7 @@ mod storage;
 mod view;
 
 pub use authority::issue_token;
+pub use cluster::KubernetesConfig;
 pub use config::{
     Config, ConfigError, ConfigProvider, DataPlaneConfig, DeploymentConfig, EtcdConfig,
     EtcdTlsConfig,

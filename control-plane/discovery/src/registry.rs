@@ -239,7 +239,7 @@ fn endpoint(workload: &Workload, lookup: &Lookup) -> Option<Endpoint> {
         service_account: workload.service_account.clone(),
         labels: workload.labels.clone(),
     };
-    Some(Endpoint { address, port, weight: 1, identity: Some(identity) })
+    Some(Endpoint { address, port, weight: 1, identity: Some(identity), locality: None })
 }
 
 /// `discovery_args: {"labels": {…}}`

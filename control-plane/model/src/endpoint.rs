@@ -19,6 +19,19 @@ pub struct Endpoint {
     pub weight: u32,
     /// Who it is; `None` for what is not in the mesh and speaks no mTLS.
     pub identity: Option<EndpointIdentity>,
+    /// Where it is, if its registry knows.
+    pub locality: Option<Locality>,
+}
+
+/// A place, from the widest part to the narrowest; unknown parts are empty.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Locality {
+    /// The region.
+    pub region: String,
+    /// The zone within it.
+    pub zone: String,
+    /// The part of the zone, such as a rack.
+    pub subzone: String,
 }
 
 /// The workload behind an endpoint.
@@ -49,7 +62,9 @@ pub trait Discover {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DiscoverError {
     /// No registry of this name.
-    #[error("discovery_type: there is no registry {0:?}; \"mesh\" and \"dns\" are known")]
+    #[error(
+        "discovery_type: there is no registry {0:?}; \"mesh\", \"dns\" and, in a cluster, \"kubernetes\" are known"
+    )]
     UnknownRegistry(String),
     /// The name isn't one of this registry's.
     #[error("service_name: {name:?} isn't {expected}")]

@@ -21,7 +21,9 @@ mod timeout;
 mod upstream;
 mod workload;
 
-pub use endpoint::{Discover, DiscoverError, Endpoint, EndpointIdentity, Endpoints, MeshName};
+pub use endpoint::{
+    Discover, DiscoverError, Endpoint, EndpointIdentity, Endpoints, Locality, MeshName,
+};
 pub use error::DecodeError;
 pub use expr::{Expr, ExprError, Operator, Vars};
 pub use kept::{Kept, KeptFields};

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use weft_control_model::{Endpoint, MtlsMode, Node, Resources, Scheme, effective_mtls};
+use weft_control_model::{Endpoint, Locality, MtlsMode, Node, Resources, Scheme, effective_mtls};
+use weft_xds_proto::pb::envoy::config::core::v3 as v3_core;
 use weft_xds_proto::pb::envoy::config::endpoint::v3::{
     self, ClusterLoadAssignment, LbEndpoint, LocalityLbEndpoints, lb_endpoint::HostIdentifier,
 };
@@ -28,7 +29,8 @@ pub(crate) fn of_endpoints(
     resources: &Resources,
 ) -> MeshAssignment {
     let mut identities = BTreeSet::new();
-    let members = endpoints.iter().map(|endpoint| {
+    let mut places: BTreeMap<Option<&Locality>, Vec<LbEndpoint>> = BTreeMap::new();
+    for endpoint in endpoints {
         let mut member = member(&endpoint.address.to_string(), endpoint.port, endpoint.weight);
         if let Some(identity) = &endpoint.identity {
             identities.insert(spiffe_id(&resources.mesh.trust_domain, identity));
@@ -37,13 +39,24 @@ pub(crate) fn of_endpoints(
                 member.metadata = Some(envoy::metadata(SOCKET_MATCH, fields));
             }
         }
-        member
+        places.entry(endpoint.locality.as_ref()).or_default().push(member);
+    }
+    let endpoints = places.into_iter().map(|(place, members)| LocalityLbEndpoints {
+        locality: place.map(envoy_locality),
+        ..locality(members, 0)
     });
-    let members: Vec<_> = members.collect();
-    let endpoints = if members.is_empty() { Vec::new() } else { vec![locality(members, 0)] };
+    let endpoints = endpoints.collect();
     let assignment =
         ClusterLoadAssignment { cluster_name: cluster.to_owned(), endpoints, ..Default::default() };
     MeshAssignment { assignment, identities }
+}
+
+fn envoy_locality(place: &Locality) -> v3_core::Locality {
+    v3_core::Locality {
+        region: place.region.clone(),
+        zone: place.zone.clone(),
+        sub_zone: place.subzone.clone(),
+    }
 }
 
 /// Whether mTLS isn't switched off for this port of the workload.

@@ -24,7 +24,7 @@ const DATA_PLANE: &[&[&str]] = &[
 /// The same for the control plane.
 const CONTROL_PLANE: &[&[&str]] = &[
     &["weft-control-plane"],
-    &["weft-admin-api", "weft-translate", "weft-discovery"],
+    &["weft-admin-api", "weft-translate", "weft-discovery", "weft-kubernetes"],
     &["weft-store"],
     &["weft-control-model"],
 ];

@@ -84,6 +84,7 @@ impl World {
             port,
             weight: 1,
             identity: Some(identity.clone()),
+            locality: None,
         });
         let key = (service.to_owned(), version.to_owned());
         self.registry.0.borrow_mut().insert(key, endpoints.collect());

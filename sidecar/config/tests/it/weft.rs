@@ -28,6 +28,7 @@ impl Discover for Two {
             port: 8080,
             weight: 1,
             identity,
+            locality: None,
         };
         Ok([endpoint(1, Some(identity)), endpoint(2, None)].into())
     }
