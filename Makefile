@@ -43,6 +43,7 @@ test-interop: packages ## The suites against software that others wrote
 	$(CARGO) build --workspace --bins
 	$(TARGET_DIR)/debug/weft-diff $(TARGET_DIR)/envoy/bin/envoy
 	$(CARGO) test --workspace --test differential
+	scripts/manifests.sh check
 	scripts/build-interop.sh
 	$(CARGO) test --workspace --test control_planes -- --ignored
 

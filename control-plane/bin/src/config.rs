@@ -334,4 +334,19 @@ mod tests {
         assert!(edge.trusts("a", "x") && edge.trusts("b", "c") && !edge.trusts("b", "x"));
         assert!(Config::parse("edge: {identities: [a]}").is_err());
     }
+
+    #[test]
+    fn the_configuration_in_the_manifests_is_readable() {
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../manifests/base/weft.yaml");
+        let text = std::fs::read_to_string(file).expect("the manifests");
+        let objects: Vec<serde_json::Value> = serde_saphyr::from_multiple(&text).expect("YAML");
+        let mut maps = objects.iter().filter(|object| object["kind"] == "ConfigMap");
+        let map = maps.find(|map| map["metadata"]["name"] == "weft-control-plane");
+        let text = map.expect("the ConfigMap")["data"]["config.yaml"].as_str().expect("a text");
+        let config = Config::parse(text).expect("valid");
+        assert_eq!(config.kubernetes, Some(KubernetesConfig::default()));
+        assert_eq!(config.xds.plaintext, None);
+        let name = "weft-control-plane.weft-system.svc".to_owned();
+        assert!(config.xds.server_names.contains(&name));
+    }
 }

@@ -115,7 +115,7 @@ pub struct Resources {
 impl Default for Settings {
     fn default() -> Self {
         Self {
-            image: "ghcr.io/weft-mesh/weft-sidecar:0.1.0".to_owned(),
+            image: "ghcr.io/weft-mesh/weft:0.1.0".to_owned(),
             image_pull_policy: None,
             image_pull_secrets: Vec::new(),
             revision: "default".to_owned(),

@@ -72,3 +72,17 @@ fn patches_make_the_pod_and_injecting_again_changes_nothing() {
         assert_eq!(again.patch(&decision.pod), [], "{}", path.display());
     }
 }
+
+#[test]
+fn the_settings_in_the_manifests_are_readable() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../manifests/base/weft.yaml");
+    let objects: Vec<Value> =
+        serde_saphyr::from_multiple(&fs::read_to_string(file).unwrap()).unwrap();
+    let map = objects
+        .iter()
+        .find(|one| one["kind"] == "ConfigMap" && one["metadata"]["name"] == "weft-injector");
+    let text = map.unwrap()["data"]["settings.yaml"].as_str().unwrap();
+    let settings = Settings::parse(text).unwrap();
+    assert_eq!(settings.image, Settings::default().image);
+    assert_eq!(settings.control_plane, Settings::default().control_plane);
+}
