@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use weft::bootstrap::BootstrapOptions;
+use weft::cluster::{CheckOptions, InstallOptions, UninstallOptions};
 use weft::inject::InjectOptions;
 use weft::up::UpOptions;
 use weft::workload::{CallOptions, ServeOptions, call, serve};
@@ -30,6 +31,14 @@ enum Command {
     Bootstrap(BootstrapOptions),
     /// Add the sidecar to the pods in Kubernetes files, as the webhook would
     Inject(InjectOptions),
+    /// Install Weft in a Kubernetes cluster
+    Install(InstallOptions),
+    /// Bring an installation in a cluster to this version
+    Upgrade(InstallOptions),
+    /// Remove Weft from a cluster
+    Uninstall(UninstallOptions),
+    /// Say what is well with Weft in a cluster, and what is not
+    Check(CheckOptions),
 }
 
 #[derive(Debug, Subcommand)]
@@ -73,6 +82,10 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
             weft::inject::run(&options)?;
             Ok(ExitCode::SUCCESS)
         }
+        Command::Install(options) => weft::cluster::install(&options, &mut std::io::stdout()),
+        Command::Upgrade(options) => weft::cluster::upgrade(&options, &mut std::io::stdout()),
+        Command::Uninstall(options) => weft::cluster::uninstall(&options, &mut std::io::stdout()),
+        Command::Check(options) => weft::cluster::check(&options, &mut std::io::stdout()),
     }
 }
 
