@@ -1,4 +1,4 @@
-//! Statistics and access logs.
+//! Statistics, access logs, and the clock of the path of traffic.
 //!
 //! The request path writes to cells that belong to its worker; whoever scrapes
 //! adds the cells up. Names are resolved to handles when configuration is
