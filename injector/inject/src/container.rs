@@ -107,7 +107,6 @@ fn environment(options: &PodOptions, settings: &Settings, told: &Told) -> Vec<Va
         ("WEFT_STATUS_PORT", Some(&status_port)),
         ("WEFT_APP_PROBES", told.probes.as_deref()),
         ("WEFT_METRICS_SCRAPE", told.scrape.as_deref()),
-        ("WEFT_DNS", options.dns_capture.then_some("true")),
         ("WEFT_META_POD_PORTS", Some(&told.ports)),
         ("WEFT_META_APP_CONTAINERS", Some(&told.containers)),
         ("WEFT_META_CLUSTER_ID", Some(&settings.cluster)),

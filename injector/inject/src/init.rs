@@ -79,14 +79,10 @@ fn arguments(options: &PodOptions) -> Vec<String> {
         ("-c", &options.exclude_interfaces),
     ];
     let sometimes = sometimes.iter().filter(|(_, value)| !value.is_empty());
-    let mut arguments: Vec<String> = always
+    always
         .iter()
         .map(|(flag, value)| (*flag, *value))
         .chain(sometimes.map(|(flag, value)| (*flag, value.as_str())))
         .flat_map(|(flag, value)| [flag.to_owned(), value.to_owned()])
-        .collect();
-    if options.dns_capture {
-        arguments.push("--redirect-dns".to_owned());
-    }
-    arguments
+        .collect()
 }

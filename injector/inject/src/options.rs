@@ -58,7 +58,6 @@ pub(crate) struct PodOptions {
     pub(crate) capture: PortDefaults,
     pub(crate) exclude_interfaces: String,
     pub(crate) virtual_interfaces: String,
-    pub(crate) dns_capture: bool,
     pub(crate) image: String,
     pub(crate) resources: Resources,
     pub(crate) control_plane: String,
@@ -93,7 +92,6 @@ impl PodOptions {
         let discovery = config.discovery_address.as_deref().unwrap_or(&settings.control_plane);
         let status_default = config.status_port.unwrap_or(15020);
         let capture = capture::read(all, settings)?;
-        let dns = config.environment.get("ISTIO_META_DNS_CAPTURE").map(String::as_str);
         let mut options = Self {
             asked: all.find_label_first(annotations::INJECT).is_some(),
             namespace: namespace.to_owned(),
@@ -106,7 +104,6 @@ impl PodOptions {
             capture,
             exclude_interfaces: text(annotations::EXCLUDE_INTERFACES, ""),
             virtual_interfaces: capture::virtual_interfaces(all),
-            dns_capture: dns.map_or(settings.dns_capture, |value| value == "true"),
             image: text(annotations::PROXY_IMAGE, &settings.image),
             resources: resources(all, settings)?,
             control_plane: text(annotations::DISCOVERY_ADDRESS, discovery),
@@ -143,6 +140,10 @@ impl PodOptions {
             .extend(fields.map(|field| {
                 format!("{}: {field} has no effect", annotations::PROXY_CONFIG.istio)
             }));
+        // Sent to a port where nobody listens, queries would be lost.
+        if self.config.environment.remove("ISTIO_META_DNS_CAPTURE").is_some_and(|it| it == "true") {
+            self.warnings.push("ISTIO_META_DNS_CAPTURE has no effect yet".to_owned());
+        }
         if all.find(annotations::READINESS_PORTS).is_some() {
             self.warnings.push(format!("{} has no effect", annotations::READINESS_PORTS.istio));
         }

@@ -47,8 +47,6 @@ pub struct Settings {
     pub hold_application: bool,
     /// Whether probes of applications go through the sidecar.
     pub rewrite_probes: bool,
-    /// Whether DNS of applications goes through the sidecar.
-    pub dns_capture: bool,
     /// Whether the sidecar serves the application's metrics with its own.
     pub merge_metrics: bool,
     /// What is intercepted unless a pod says otherwise.
@@ -134,7 +132,6 @@ impl Default for Settings {
             native_sidecars: NativeSidecars::On,
             hold_application: true,
             rewrite_probes: true,
-            dns_capture: false,
             merge_metrics: true,
             capture: PortDefaults::default(),
             concurrency: 2,

@@ -47,7 +47,13 @@ fn values_are_taken_from_the_pod_before_the_mesh() {
     assert_eq!(options.capture.include_outbound_ip_ranges, "10.0.0.0/8,fd00::/8");
     assert_eq!(options.capture.exclude_outbound_ports, "3306");
     assert_eq!(options.config.concurrency, Some(3));
-    assert!(options.dns_capture && !options.native);
+    assert!(!options.native);
     assert_eq!((options.resources.cpu.as_str(), options.resources.cpu_limit.as_str()), ("50m", ""));
-    assert_eq!(options.warnings, ["sidecar.istio.io/statsCompression has no effect"]);
+    assert_eq!(
+        options.warnings,
+        [
+            "sidecar.istio.io/statsCompression has no effect",
+            "ISTIO_META_DNS_CAPTURE has no effect yet",
+        ]
+    );
 }
