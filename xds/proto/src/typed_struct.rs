@@ -3,15 +3,10 @@
 //! Both `xds.type.v3.TypedStruct` and the older `udpa.type.v1.TypedStruct` are on the wire of
 //! today's control planes; they have the same two fields.
 
-use prost::{Message, Name};
+use prost::Message;
 use serde_json::{Map, Value as Json};
 
-use crate::{
-    Any, AnyError,
-    any::type_name,
-    pb::google::protobuf::Struct,
-    structs::{json_to_struct, struct_to_json},
-};
+use crate::{Any, AnyError, any::type_name, pb::google::protobuf::Struct, structs::struct_to_json};
 
 /// An opened `TypedStruct`: the type it stands for, and its fields as JSON.
 #[derive(Clone, Debug, PartialEq)]
@@ -52,10 +47,12 @@ impl TypedStruct {
         Ok(Self { type_url: wire.type_url, value: Json::Object(value) })
     }
 
-    /// Packs `fields` as an `xds.type.v3.TypedStruct` that stands for `type_url`.
+    /// Packs `fields` as an `xds.type.v3.TypedStruct` that stands for `type_url`. The same fields
+    /// always become the same bytes.
     #[must_use]
     pub fn pack(type_url: &str, fields: &Map<String, Json>) -> Any {
-        crate::pack(&Wire { type_url: type_url.to_owned(), value: Some(json_to_struct(fields)) })
+        let value = Some(ordered::fields(fields));
+        crate::pack(&ordered::Wire { type_url: type_url.to_owned(), value })
     }
 
     /// Name of the message that this stands for, without the prefix of its type URL.
@@ -74,9 +71,77 @@ struct Wire {
     value: Option<Struct>,
 }
 
-impl Name for Wire {
-    const NAME: &'static str = "TypedStruct";
-    const PACKAGE: &'static str = "xds.type.v3";
+/// The same messages with the fields of a `Struct` in order: those of the generated one stand in a
+/// hash table.
+mod ordered {
+    use std::collections::BTreeMap;
+
+    use prost::{Message, Name, Oneof};
+    use serde_json::{Map, Value as Json};
+
+    #[derive(Clone, PartialEq, Message)]
+    pub(super) struct Wire {
+        #[prost(string, tag = "1")]
+        pub(super) type_url: String,
+        #[prost(message, optional, tag = "2")]
+        pub(super) value: Option<Fields>,
+    }
+
+    impl Name for Wire {
+        const NAME: &'static str = "TypedStruct";
+        const PACKAGE: &'static str = "xds.type.v3";
+    }
+
+    #[derive(Clone, PartialEq, Message)]
+    pub(super) struct Fields {
+        #[prost(btree_map = "string, message", tag = "1")]
+        fields: BTreeMap<String, Value>,
+    }
+
+    #[derive(Clone, PartialEq, Message)]
+    struct Items {
+        #[prost(message, repeated, tag = "1")]
+        values: Vec<Value>,
+    }
+
+    #[derive(Clone, PartialEq, Message)]
+    struct Value {
+        #[prost(oneof = "Kind", tags = "1, 2, 3, 4, 5, 6")]
+        kind: Option<Kind>,
+    }
+
+    #[derive(Clone, PartialEq, Oneof)]
+    enum Kind {
+        #[prost(int32, tag = "1")]
+        Null(i32),
+        #[prost(double, tag = "2")]
+        Number(f64),
+        #[prost(string, tag = "3")]
+        Text(String),
+        #[prost(bool, tag = "4")]
+        Flag(bool),
+        #[prost(message, tag = "5")]
+        Fields(Fields),
+        #[prost(message, tag = "6")]
+        Items(Items),
+    }
+
+    pub(super) fn fields(object: &Map<String, Json>) -> Fields {
+        let fields = object.iter().map(|(name, json)| (name.clone(), value(json)));
+        Fields { fields: fields.collect() }
+    }
+
+    fn value(json: &Json) -> Value {
+        let kind = match json {
+            Json::Null => Kind::Null(0),
+            Json::Bool(flag) => Kind::Flag(*flag),
+            Json::Number(number) => Kind::Number(number.as_f64().unwrap_or(f64::NAN)),
+            Json::String(text) => Kind::Text(text.clone()),
+            Json::Array(items) => Kind::Items(Items { values: items.iter().map(value).collect() }),
+            Json::Object(object) => Kind::Fields(fields(object)),
+        };
+        Value { kind: Some(kind) }
+    }
 }
 
 #[cfg(test)]
@@ -98,6 +163,16 @@ mod tests {
             assert_eq!(opened.type_name(), "weft.plugins.LimitCount");
             assert_eq!(opened.value, Json::Object(fields()));
         }
+    }
+
+    #[test]
+    fn the_same_fields_become_the_same_bytes() {
+        let fields: Map<String, Json> = (0..50)
+            .map(|number| (format!("field{number}"), json!([{"a": number}, null, true, "x"])))
+            .collect();
+        let first = TypedStruct::pack("weft.Test", &fields);
+        assert_eq!(TypedStruct::pack("weft.Test", &fields), first);
+        assert_eq!(TypedStruct::open(&first).unwrap().value, Json::Object(fields));
     }
 
     #[test]

@@ -7,10 +7,12 @@ use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, MapKey, ReflectMessag
 use serde_json::{Map, Value as Json, json};
 
 use crate::{
-    Any,
+    Any, TypedStruct,
     any::type_name,
     descriptors::{self, ANY, is_well_known},
 };
+
+mod secrets;
 
 /// What happens to fields that Envoy marks as sensitive (private keys, passwords, tokens).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,6 +86,15 @@ impl Writer {
         let mut object = Map::new();
         object.insert("@type".into(), type_url.into());
         object.extend(self.fields(&decoded));
+        if self.sensitive == Sensitive::Redact
+            && matches!(name, TypedStruct::XDS | TypedStruct::UDPA)
+        {
+            let stands_for = object.get("type_url").and_then(Json::as_str).map(type_name);
+            let hides = secrets::Hides::of(stands_for.unwrap_or_default());
+            if let (Some(hides), Some(value)) = (hides, object.get_mut("value")) {
+                hides.redact(value);
+            }
+        }
         Json::Object(object)
     }
 
