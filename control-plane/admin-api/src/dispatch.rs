@@ -5,7 +5,7 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::{Method, StatusCode, request::Parts};
-use weft_control_model::{ResourceKind, plugins};
+use weft_control_model::ResourceKind;
 
 use crate::error::AdminError;
 use crate::reply::{Reply, common_headers, preflight};
@@ -135,7 +135,7 @@ fn kind(prefix: &str, name: &str) -> Result<ResourceKind, AdminError> {
 /// The names of the plugins by priority.
 fn plugin_list(query: &Query) -> Result<Reply, AdminError> {
     match query.get("subsystem").unwrap_or("http") {
-        "http" => Ok(Reply::ok(plugins::SUPPORTED.to_vec().into())),
+        "http" => Ok(Reply::ok(schema::plugin_names().into())),
         "stream" => Ok(Reply::ok(Vec::<String>::new().into())),
         _ => Ok(Reply::text(StatusCode::BAD_REQUEST, "invalid subsystem passed")),
     }

@@ -294,8 +294,27 @@ impl<'a> Resource<'a> {
             let kind = self.kind.directory();
             return Some(format!("{kind} are stored and have no effect on traffic yet"));
         }
-        let field = conf.contains_key("plugin_config_id").then_some("plugin_config_id")?;
-        Some(format!("{field} is stored and has no effect on traffic yet"))
+        if self.kind == ResourceKind::PluginMetadata {
+            let name = conf.get("id").and_then(Value::as_str).unwrap_or_default();
+            let used =
+                weft_plugins::definition(name).is_some_and(|plugin| plugin.metadata.is_some());
+            return (!used).then(|| format!("metadata of {name} has no effect on traffic"));
+        }
+        // What Envoy does instead of a plugin belongs to routes.
+        if !matches!(
+            self.kind,
+            ResourceKind::Consumer
+                | ResourceKind::Credential
+                | ResourceKind::ConsumerGroup
+                | ResourceKind::GlobalRule
+        ) {
+            return None;
+        }
+        let plugins = conf.get("plugins").and_then(Value::as_object)?;
+        let idle = plugins.keys().filter(|name| weft_plugins::definition(name).is_none());
+        let idle: Vec<_> = idle.map(String::as_str).collect();
+        let (kind, names) = (self.kind.directory(), idle.join(", "));
+        (!idle.is_empty()).then(|| format!("{names} in {kind} has no effect on traffic yet"))
     }
 
     /// The value without its private keys.

@@ -1,30 +1,24 @@
 //! JSON schemas of the resources and plugins.
 //!
-//! The validator is our own: APISIX's messages are those of a validator that
-//! stops at the first error, takes an empty table for object and array alike,
-//! fills in defaults and skips references to secrets. None of this can be had
-//! from the errors of a common one.
+//! Those of plugins that proxies run stand beside the plugins.
 
 mod kept;
 mod parts;
 mod plugins;
 mod resources;
-mod validator;
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 use http::StatusCode;
 use serde_json::Value;
+use weft_apisix::Schema;
 use weft_control_model::ResourceKind;
 
 use crate::error::AdminError;
 use crate::reply::Reply;
 use crate::request::Query;
-use validator::Schema;
-
-pub(crate) use kept::IDENTIFYING;
-pub(crate) use validator::wrong_type;
+pub(crate) use weft_apisix::wrong_type;
 
 static RESOURCES: LazyLock<BTreeMap<&'static str, Schema>> = LazyLock::new(|| {
     let schemas = [
@@ -90,7 +84,44 @@ pub(crate) fn check_authentication(name: &str, value: &mut Value) -> Option<Resu
 
 /// Whether there is a plugin of this name.
 pub(crate) fn is_plugin(name: &str) -> bool {
-    PLUGINS.contains_key(name) || AUTHENTICATION.contains_key(name)
+    PLUGINS.contains_key(name)
+        || AUTHENTICATION.contains_key(name)
+        || weft_plugins::definition(name).is_some()
+}
+
+/// The field by which a plugin finds a consumer, which no two may share.
+pub(crate) fn identifying(name: &str) -> Option<&'static str> {
+    let native = weft_plugins::definition(name).and_then(|plugin| plugin.consumer.as_ref());
+    let other =
+        || kept::IDENTIFYING.iter().find(|(plugin, _)| *plugin == name).map(|(_, key)| *key);
+    native.map(|side| side.key).or_else(other)
+}
+
+/// The names of the plugins by priority, highest first.
+pub(crate) fn plugin_names() -> Vec<&'static str> {
+    let translated = weft_control_model::plugins::TRANSLATED.iter().copied();
+    let native = weft_plugins::definitions().iter().map(|plugin| (plugin.name, plugin.priority));
+    let mut all: Vec<_> = translated.chain(native).collect();
+    all.sort_by_key(|(_, priority)| std::cmp::Reverse(*priority));
+    all.into_iter().map(|(name, _)| name).collect()
+}
+
+/// The schemas of a plugin on routes and on consumers.
+fn plugin_schemas(name: &str) -> (Option<Value>, Option<Value>) {
+    if let Some(plugin) = weft_plugins::definition(name) {
+        return (
+            Some(with_meta(plugin.schema_json())),
+            plugin.consumer_schema_json().map(with_meta),
+        );
+    }
+    let json = |schema: &Schema| schema.json().clone();
+    (PLUGINS.get(name).map(json), AUTHENTICATION.get(name).map(json))
+}
+
+/// With the `_meta` that each may carry.
+fn with_meta(mut schema: Value) -> Value {
+    schema["properties"]["_meta"] = plugins::meta();
+    schema
 }
 
 /// Checks a plugin's configuration and fills in its defaults; `None` if there
@@ -120,12 +151,13 @@ pub(crate) fn plugin_reply(name: Option<&str>, query: &Query) -> Result<Reply, A
     let name = name.filter(|_| subsystem == "http").unwrap_or_default();
     let missing = || AdminError::Unknown(format!("plugin not found in subsystem {subsystem}"));
     let of_consumer = query.get("schema_type") == Some("consumer");
-    let schema = match (of_consumer, PLUGINS.get(name), AUTHENTICATION.get(name)) {
+    let (own, consumer) = plugin_schemas(name);
+    let schema = match (of_consumer, own, consumer) {
         (true, Some(_), None) => return Err(AdminError::invalid("not found schema")),
         (true, _, Some(schema)) | (false, Some(schema), _) => schema,
         _ => return Err(missing()),
     };
-    Ok(Reply::ok(schema.json().clone()))
+    Ok(Reply::ok(schema))
 }
 
 /// `POST schema/validate/{resource}`: the schema only.
@@ -138,4 +170,30 @@ pub(crate) fn validate(plural: &str, body: Option<Value>) -> Result<Reply, Admin
     };
     check(kind, &mut value).map_err(AdminError::Invalid)?;
     Ok(Reply::empty(StatusCode::OK))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn every_schema_s_patterns_compile() {
+        let resources =
+            [resources::route(), resources::ssl(), resources::service(), resources::upstream()];
+        let own = [resources::peer_authentication()];
+        let keys = parts::hash_keys().into_iter().map(|(_, schema)| schema);
+        let plugins = plugins::all().into_iter().map(|(_, schema)| schema);
+        for schema in resources.into_iter().chain(own).chain(keys).chain(plugins) {
+            let _ = Schema::new(schema);
+        }
+    }
+
+    #[test]
+    fn defaults_are_filled_in() {
+        let mut value = json!({"nodes": {}});
+        Schema::new(resources::upstream()).check(&mut value).expect("valid");
+        assert_eq!((&value["hash_on"], &value["type"]), (&json!("vars"), &json!("roundrobin")));
+    }
 }

@@ -1,4 +1,5 @@
-//! Resources that are kept and checked, and have no effect on traffic yet.
+//! Resources that are kept as they are written: what carries plugins, and what has no effect on
+//! traffic yet.
 
 use std::sync::Arc;
 

@@ -144,17 +144,15 @@ impl ResourceKind {
             | Self::Service
             | Self::Upstream
             | Self::Ssl
-            | Self::PeerAuthentication
-            | Self::Mesh => true,
-            Self::StreamRoute
             | Self::Consumer
             | Self::Credential
             | Self::ConsumerGroup
             | Self::PluginConfig
             | Self::GlobalRule
             | Self::PluginMetadata
-            | Self::Proto
-            | Self::Secret => false,
+            | Self::PeerAuthentication
+            | Self::Mesh => true,
+            Self::StreamRoute | Self::Proto | Self::Secret => false,
         }
     }
 }

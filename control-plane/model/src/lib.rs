@@ -8,7 +8,6 @@
 
 mod endpoint;
 mod error;
-mod expr;
 mod kept;
 mod key;
 mod mesh;
@@ -25,7 +24,6 @@ pub use endpoint::{
     Discover, DiscoverError, Endpoint, EndpointIdentity, Endpoints, Locality, MeshName,
 };
 pub use error::DecodeError;
-pub use expr::{Expr, ExprError, Operator, Vars};
 pub use kept::{Kept, KeptFields};
 pub use key::{IdError, ResourceId, ResourceKey, ResourceKind};
 pub use mesh::{
@@ -42,6 +40,7 @@ pub use upstream::{
     Algorithm, ClientIdentity, Discovery, HashOn, KeepalivePool, Node, PassHost, Scheme, Targets,
     Upstream, UpstreamTls,
 };
+pub use weft_apisix::{Expr, ExprError, Operator, Vars};
 pub use workload::{
     MeshService, NodeStatus, Rejection, Role, TypeStatus, Workload, WorkloadAddress, WorkloadPort,
 };

@@ -12,8 +12,15 @@ pub use traffic_split::{
 
 use crate::error::{DecodeError, decode};
 
-/// The plugins that Weft runs, by priority, highest first, as APISIX lists them.
-pub const SUPPORTED: &[&str] = &["proxy-mirror", "proxy-rewrite", "traffic-split", "redirect"];
+/// The plugins for which Envoy has an equivalent, with APISIX's priorities, highest first. Proxies
+/// run the others themselves.
+pub const TRANSLATED: &[(&str, i64)] =
+    &[("proxy-mirror", 1010), ("proxy-rewrite", 1008), ("traffic-split", 966), ("redirect", 900)];
+
+/// Whether Envoy has an equivalent of the plugin.
+pub fn is_translated(name: &str) -> bool {
+    TRANSLATED.iter().any(|(known, _)| *known == name)
+}
 
 /// The `plugins` of a resource: configuration by name, unchanged.
 #[derive(Debug, Clone, PartialEq, Default, Deserialize)]
@@ -37,11 +44,11 @@ impl Plugins {
         self.enabled(T::NAME).map(decode).transpose()
     }
 
-    /// The plugins of a service under those of its route: a route's replaces
-    /// the service's of the same name as a whole.
+    /// These over those of something less specific, such as a route's over its
+    /// service's: one replaces that of the same name as a whole.
     #[must_use]
-    pub fn over(&self, service: &Self) -> Self {
-        let mut merged = service.0.clone();
+    pub fn over(&self, other: &Self) -> Self {
+        let mut merged = other.0.clone();
         merged.extend(self.0.iter().map(|(name, config)| (name.clone(), config.clone())));
         Self(merged)
     }

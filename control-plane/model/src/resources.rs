@@ -100,7 +100,7 @@ pub struct Resources {
     pub ssls: Collection<Ssl>,
     /// `/weft/peer_authentications`
     pub peer_authentications: Collection<PeerAuthentication>,
-    /// Everything that has no effect on traffic yet.
+    /// Consumers, rules and all else whose JSON is not looked into here.
     pub kept: Kept,
     /// `/weft/mesh/default`
     pub mesh: Arc<MeshConfig>,

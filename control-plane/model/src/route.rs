@@ -36,6 +36,8 @@ pub struct Route {
     pub enabled: bool,
     /// `plugins`, unchanged.
     pub plugins: Plugins,
+    /// `plugin_config_id`: plugins that stand between the route's and its service's.
+    pub plugin_config_id: Option<ResourceId>,
     /// `service_id`.
     pub service_id: Option<ResourceId>,
     /// `upstream`, inline; wins over the service's.
@@ -143,6 +145,7 @@ struct RawRoute {
     status: u8,
     #[serde(default)]
     plugins: Plugins,
+    plugin_config_id: Option<ResourceId>,
     service_id: Option<ResourceId>,
     upstream: Option<Arc<Upstream>>,
     upstream_id: Option<ResourceId>,
@@ -171,6 +174,7 @@ impl RawRoute {
             priority: self.priority,
             enabled: self.status == 1,
             plugins: self.plugins,
+            plugin_config_id: self.plugin_config_id,
             service_id: self.service_id,
             upstream: self.upstream,
             upstream_id: self.upstream_id,

@@ -27,6 +27,7 @@ use weft_xds_proto::pb::envoy::extensions::filters::network::http_connection_man
 use weft_xds_proto::pb::envoy::extensions::filters::network::tcp_proxy::v3::{TcpProxy, tcp_proxy};
 use weft_xds_proto::{Message, Name, pack};
 
+use crate::chain as plugin_chain;
 use crate::envoy::{self, duration, flag, number, unlimited};
 
 /// What plaintext HTTP looks like to the HTTP inspector.
@@ -71,7 +72,7 @@ pub(crate) fn http(side: Side, stat: &str, routes: Routes, access_log: Option<&s
             }
             Routes::Inline(table) => RouteSpecifier::RouteConfig(*table),
         }),
-        http_filters: on_demand.into_iter().chain([router()]).collect(),
+        http_filters: on_demand.into_iter().chain(plugins(side)).chain([router()]).collect(),
         normalize_path: Some(flag(true)),
         stream_idle_timeout: Some(unlimited()),
         proxy_100_continue: true,
@@ -116,6 +117,21 @@ fn caller() -> SetCurrentClientCertDetails {
 
 fn router() -> HttpFilter {
     http_filter("envoy.filters.http.router", &Router::default())
+}
+
+/// The filters that run what routes ask for; another data plane leaves them out, and refuses the
+/// routes that ask.
+fn plugins(side: Side) -> Vec<HttpFilter> {
+    if side == Side::Inbound {
+        return Vec::new();
+    }
+    let filter = |(name, config): (&str, _)| HttpFilter {
+        name: name.to_owned(),
+        is_optional: true,
+        disabled: true,
+        config_type: Some(http_filter::ConfigType::TypedConfig(config)),
+    };
+    plugin_chain::filters().into_iter().map(filter).collect()
 }
 
 fn on_demand() -> HttpFilter {

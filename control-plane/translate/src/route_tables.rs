@@ -1,6 +1,7 @@
 //! The route configurations of edges and sidecars.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use weft_control_model::{OutboundTrafficPolicy, Resources};
@@ -11,7 +12,9 @@ use weft_xds_proto::pb::envoy::config::route::v3::{
     DirectResponseAction, Route, RouteAction, RouteConfiguration, RouteMatch, Vhds, VirtualHost,
     route::Action, route_action::ClusterSpecifier, route_match::PathSpecifier,
 };
+use weft_xds_proto::pb::google::protobuf::Any;
 
+use crate::chain::{self, RouteChain};
 use crate::envoy::{self, flag};
 use crate::hosts::{HostPattern, groups_for, is_covered, virtual_hosts};
 use crate::problem::Problem;
@@ -31,7 +34,41 @@ pub(crate) fn edge_name(over_tls: bool) -> &'static str {
 }
 
 /// Routes by host pattern.
-pub(crate) type Groups = BTreeMap<HostPattern, RouteGroup>;
+#[derive(Default)]
+pub(crate) struct Groups {
+    by_host: BTreeMap<HostPattern, RouteGroup>,
+    shared: Arc<Shared>,
+}
+
+/// What the virtual hosts of one configuration share.
+#[derive(Default)]
+struct Shared {
+    /// What requests run that no route matches.
+    without_route: Option<RouteChain>,
+    /// Those who may ask; made when the first virtual host wants to know.
+    consumers: OnceLock<Any>,
+    resources: Resources,
+}
+
+impl Shared {
+    fn new(resources: &Resources) -> Arc<Self> {
+        Arc::new(Self {
+            without_route: chain::without_route(resources),
+            consumers: OnceLock::new(),
+            resources: resources.clone(),
+        })
+    }
+
+    fn consumers(&self) -> &Any {
+        self.consumers.get_or_init(|| chain::consumers(&self.resources))
+    }
+}
+
+impl Groups {
+    fn new(shared: &Arc<Shared>) -> Self {
+        Self { by_host: BTreeMap::new(), shared: Arc::clone(shared) }
+    }
+}
 
 /// What is served in one place.
 pub(crate) struct RouteTables {
@@ -50,14 +87,14 @@ pub(crate) fn edge(
 ) -> RouteTables {
     let place = Place::Edge { over_tls };
     let mut tables = RouteTables::empty();
-    let mut groups = Groups::new();
+    let mut groups = Groups::new(&Shared::new(inputs.resources));
     each_route(inputs.resources, place, settings, problems, |context, route, _| {
         tables.note(context.hosts(), &route.targets);
         add(&mut groups, context, &route);
     });
     // Requests to unknown hosts get an answer, too.
-    groups.entry(HostPattern::Any).or_default();
-    let hosts = virtual_hosts(groups.keys()).into_iter();
+    groups.by_host.entry(HostPattern::Any).or_default();
+    let hosts = virtual_hosts(groups.by_host.keys()).into_iter();
     let hosts = hosts.map(|host| virtual_host(&host, &groups, vec![host.domain()]));
     let mut table = table(edge_name(over_tls).to_owned(), hosts.collect());
     let port = if over_tls { settings.edge_https_port } else { settings.edge_http_port };
@@ -92,14 +129,15 @@ pub(crate) fn mesh_routes(
     problems: &mut Vec<Problem>,
 ) -> MeshRoutes {
     let mut tables = RouteTables::empty();
+    let shared = Shared::new(inputs.resources);
     let mut by_port: BTreeMap<u16, Groups> = BTreeMap::new();
     for port in &settings.service_ports {
-        by_port.entry(*port).or_default();
+        by_port.entry(*port).or_insert_with(|| Groups::new(&shared));
     }
     each_route(inputs.resources, Place::Mesh, settings, problems, |context, route, ports| {
         tables.note(context.hosts(), &route.targets);
         for port in ports {
-            add(by_port.entry(*port).or_default(), context, &route);
+            add(by_port.entry(*port).or_insert_with(|| Groups::new(&shared)), context, &route);
         }
     });
     let RouteTables { targets, clusters, .. } = tables;
@@ -115,7 +153,7 @@ pub(crate) fn whole_table(
 ) -> RouteConfiguration {
     // Routes without a host follow those of the mesh's hosts, as everywhere in APISIX, but they
     // don't take what goes to hosts outside of the mesh.
-    let named = groups.keys().filter(|pattern| **pattern != HostPattern::Any);
+    let named = groups.by_host.keys().filter(|pattern| **pattern != HostPattern::Any);
     let mut hosts: Vec<_> = virtual_hosts(named)
         .into_iter()
         .map(|host| virtual_host(&host, groups, mesh_domains(&host, addresses)))
@@ -139,7 +177,7 @@ pub(crate) fn asked_host(
     policy: OutboundTrafficPolicy,
 ) -> VirtualHost {
     let host = HostPattern::Exact(known_as.to_owned());
-    let found = if is_covered(&host, groups) {
+    let found = if is_covered(&host, &groups.by_host) {
         virtual_host(&host, groups, Vec::new())
     } else {
         outside(policy)
@@ -154,7 +192,7 @@ pub(crate) fn known_host(
     addresses: &VirtualAddresses,
 ) -> Option<VirtualHost> {
     let host = HostPattern::parse(host);
-    let covered = is_covered(&host, groups);
+    let covered = is_covered(&host, &groups.by_host);
     covered.then(|| virtual_host(&host, groups, mesh_domains(&host, addresses)))
 }
 
@@ -196,19 +234,26 @@ fn add(
 ) {
     let hosts = context.hosts();
     if hosts.is_empty() {
-        groups.entry(HostPattern::Any).or_default().add(context, route);
+        groups.by_host.entry(HostPattern::Any).or_default().add(context, route);
     }
     for host in hosts {
-        groups.entry(HostPattern::parse(host)).or_default().add(context, route);
+        groups.by_host.entry(HostPattern::parse(host)).or_default().add(context, route);
     }
 }
 
 fn virtual_host(host: &HostPattern, groups: &Groups, domains: Vec<String>) -> VirtualHost {
-    let own = groups_for(host, groups).into_iter().flat_map(RouteGroup::iter).cloned();
+    let of_host = groups_for(host, &groups.by_host);
+    let rest = groups.shared.without_route.as_ref();
+    let authenticates = of_host.iter().any(|group| group.authenticates)
+        || rest.is_some_and(|chain| chain.authenticates);
+    let known =
+        authenticates.then(|| (chain::CONSUMERS.to_owned(), groups.shared.consumers().clone()));
+    let own = of_host.into_iter().flat_map(RouteGroup::iter).cloned();
     VirtualHost {
         name: host.domain(),
         domains,
-        routes: own.chain([routes::not_found()]).collect(),
+        routes: own.chain([routes::not_found(rest.map(|chain| &chain.config))]).collect(),
+        typed_per_filter_config: known.into_iter().collect(),
         ..Default::default()
     }
 }

@@ -11,13 +11,15 @@ mod vars;
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
-use weft_control_model::Method;
+use weft_control_model::{Method, Plugins};
 use weft_xds_proto::pb::envoy::config::core::v3::header_value_option::HeaderAppendAction;
 use weft_xds_proto::pb::envoy::config::route::v3::{
     DirectResponseAction, HeaderMatcher, Route, RouteMatch, header_matcher::HeaderMatchSpecifier,
     route::Action, route_match::PathSpecifier,
 };
+use weft_xds_proto::pb::google::protobuf::Any;
 
+use crate::chain;
 use crate::envoy::{self, flag, inline};
 use crate::problem::Unsupported;
 use crate::served::Place;
@@ -36,7 +38,11 @@ const NO_UPSTREAM: &str =
 
 /// Routes of one host pattern in the order of trial.
 #[derive(Debug, Default)]
-pub(crate) struct RouteGroup(BTreeMap<Precedence, Vec<Route>>);
+pub(crate) struct RouteGroup {
+    routes: BTreeMap<Precedence, Vec<Route>>,
+    /// Whether one of them asks who is there.
+    pub(crate) authenticates: bool,
+}
 
 /// Path first, then priority, then age; the last two tell equal ones apart.
 type Precedence = (PathPattern, Reverse<i64>, u64, String, usize);
@@ -48,18 +54,20 @@ impl RouteGroup {
             let priority = Reverse(context.route.priority);
             let id = context.key.to_string();
             let place = (path.clone(), priority, context.created, id, index);
-            self.0.insert(place, routes.clone());
+            self.routes.insert(place, routes.clone());
         }
+        self.authenticates |= translated.authenticates;
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Route> {
-        self.0.values().flatten()
+        self.routes.values().flatten()
     }
 }
 
 /// A route as Envoy's routes, for each of its paths.
 pub(crate) struct TranslatedRoute {
     by_path: Vec<(PathPattern, Vec<Route>)>,
+    authenticates: bool,
     /// The upstreams that it leads to.
     pub(crate) targets: Targets,
 }
@@ -79,7 +87,15 @@ pub(crate) fn translate(
         None => vec![Conditions::default()],
     };
     let mut targets = Targets::new();
-    let branches = branches(context, place, https_port, &mut targets)?;
+    let plugins = context.plugins()?;
+    plugins::refuse_unknown(&plugins)?;
+    let mut branches = branches(context, &plugins, (place, https_port), &mut targets)?;
+    let chain = chain::of_route(context, &plugins);
+    if let Some(chain) = &chain {
+        for branch in &mut branches {
+            branch.run(&chain.config);
+        }
+    }
     let methods = methods(&context.route.methods);
     let mut by_path = Vec::new();
     for uri in &context.route.uris {
@@ -94,12 +110,16 @@ pub(crate) fn translate(
         }
         by_path.push((path, routes));
     }
-    Ok(TranslatedRoute { by_path, targets })
+    let authenticates = chain.is_some_and(|chain| chain.authenticates);
+    Ok(TranslatedRoute { by_path, authenticates, targets })
 }
 
-/// The answer to what matches no route.
-pub(crate) fn not_found() -> Route {
-    answer("not-found", 404, NOT_FOUND)
+/// The answer to what matches no route, after these plugins.
+pub(crate) fn not_found(chain: Option<&Any>) -> Route {
+    let mut route = answer("not-found", 404, NOT_FOUND);
+    let chain = chain.map(|chain| (chain::PLUGINS.to_owned(), chain.clone()));
+    route.typed_per_filter_config.extend(chain);
+    route
 }
 
 /// One of the ways that a route's requests go.
@@ -110,6 +130,12 @@ struct Branch {
 }
 
 impl Branch {
+    /// Runs a chain of plugins.
+    fn run(&mut self, chain: &Any) {
+        let config = &mut self.route.typed_per_filter_config;
+        config.insert(chain::PLUGINS.to_owned(), chain.clone());
+    }
+
     fn route(&self, context: &RouteContext<'_>, path: &PathPattern, all: Conditions) -> Route {
         Route {
             name: format!("{}/{}", context.key.kind.singular(), context.key.id),
@@ -127,13 +153,11 @@ impl Branch {
 
 fn branches(
     context: &RouteContext<'_>,
-    place: Place,
-    https_port: u16,
+    plugins: &Plugins,
+    (place, https_port): (Place, u16),
     targets: &mut Targets,
 ) -> Result<Vec<Branch>, Unsupported> {
-    let plugins = context.plugins();
-    plugins::refuse_unknown(&plugins)?;
-    if let Some(redirect) = plugins::view::<redirect::Redirect>(&plugins)? {
+    if let Some(redirect) = plugins::view::<redirect::Redirect>(plugins)? {
         let over_tls = place == Place::Edge { over_tls: true };
         let within = |error: Unsupported| error.within("plugins.redirect");
         if let Some(answers) = redirect.translate(over_tls, https_port).map_err(within)? {
@@ -141,7 +165,7 @@ fn branches(
         }
     }
     let own = context.own()?;
-    let forwarding = forwarding(context, &plugins, targets)?;
+    let forwarding = forwarding(context, plugins, targets)?;
     let headers = (&forwarding.rewrite.headers_to_add, &forwarding.rewrite.headers_to_remove);
     let mut branches = Vec::new();
     let mut note = |shares: &[forward::Share]| -> Result<Action, Unsupported> {
@@ -160,7 +184,7 @@ fn branches(
             ..Default::default()
         },
     };
-    for split in plugins::splits(context, &plugins, own.as_ref())? {
+    for split in plugins::splits(context, plugins, own.as_ref())? {
         let action = note(&split.shares)?;
         let always = split.is_unconditional();
         for conditions in split.conditions {
@@ -182,7 +206,7 @@ fn branches(
 
 fn forwarding(
     context: &RouteContext<'_>,
-    plugins: &weft_control_model::Plugins,
+    plugins: &Plugins,
     targets: &mut Targets,
 ) -> Result<Forwarding, Unsupported> {
     let rewrite = plugins::view::<rewrite::ProxyRewrite>(plugins)?

@@ -66,6 +66,7 @@ impl<'a> RouteContext<'a> {
             priority: 0,
             enabled: true,
             plugins: Plugins::default(),
+            plugin_config_id: None,
             service_id: Some(service.id.clone()),
             upstream: None,
             upstream_id: None,
@@ -100,20 +101,40 @@ impl<'a> RouteContext<'a> {
         self.service.map_or(Ok(None), |service| of_service(self.resources, service))
     }
 
-    /// The route's plugins over its service's.
-    pub(crate) fn plugins(&self) -> Plugins {
-        match self.service {
-            Some(service) => self.route.plugins.over(&service.value.plugins),
-            None => self.route.plugins.clone(),
+    /// The route's plugins over those of its plugin config, over its service's.
+    pub(crate) fn plugins(&self) -> Result<Plugins, Unsupported> {
+        let mut plugins = self.route.plugins.clone();
+        if let Some((_, shared)) = self.plugin_config()? {
+            plugins = plugins.over(&shared);
         }
+        Ok(match self.service {
+            Some(service) => plugins.over(&service.value.plugins),
+            None => plugins,
+        })
     }
 
     /// The resource whose configuration of the plugin `name` holds for this route.
     pub(crate) fn plugin_owner(&self, name: &str) -> ResourceKey {
-        match self.service {
-            Some(service) if !self.route.plugins.0.contains_key(name) => service_key(service),
-            _ => self.key.clone(),
+        if self.route.plugins.0.contains_key(name) {
+            return self.key.clone();
         }
+        if let Ok(Some((key, shared))) = self.plugin_config()
+            && shared.0.contains_key(name)
+        {
+            return key;
+        }
+        self.service.map_or_else(|| self.key.clone(), service_key)
+    }
+
+    /// The plugins that `plugin_config_id` names.
+    fn plugin_config(&self) -> Result<Option<(ResourceKey, Plugins)>, Unsupported> {
+        let Some(id) = &self.route.plugin_config_id else { return Ok(None) };
+        let key = ResourceKey::new(ResourceKind::PluginConfig, id.clone());
+        let item = self.resources.kept.get(&key).ok_or_else(|| {
+            Unsupported::missing("plugin_config_id", format_args!("plugin config {id}"))
+        })?;
+        let plugins = item.value.get("plugins").and_then(serde_json::Value::as_object);
+        Ok(Some((key, Plugins(plugins.cloned().unwrap_or_default()))))
     }
 
     /// A label of the route, else of its service.

@@ -11,6 +11,7 @@ use weft_xds_ads::{NodeResources, TypeResources, VersionedResource};
 use weft_xds_proto::ResourceType;
 use weft_xds_proto::pb::envoy::config::cluster::v3::{Cluster, cluster::DiscoveryType};
 
+use crate::chain;
 use crate::cluster::{self, as_downstream, original_destination, set_http_options};
 use crate::edge;
 use crate::inbound;
@@ -236,6 +237,7 @@ impl Translator {
         }
         let secrets = secrets.finish();
         replace(&mut self.secrets, secrets);
+        problems.extend(chain::problems(inputs.resources));
         // Only the problems of certificates are wanted of it here.
         let families = Families { v4: true, v6: false };
         edge::https_listener(families, settings, inputs.resources, &mut problems);

@@ -15,6 +15,7 @@ pub(crate) mod jwt_authn;
 pub(crate) mod local_ratelimit;
 pub(crate) mod on_demand;
 pub(crate) mod peer_metadata;
+pub(crate) mod plugins;
 pub(crate) mod ratelimit;
 pub(crate) mod rbac;
 pub(crate) mod router;

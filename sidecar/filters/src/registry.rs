@@ -14,7 +14,7 @@ use crate::config::FieldError;
 use crate::http::{
     basic_auth, buffer, compressor, cors, csrf, decompressor, ext_authz, fault, header_mutation,
     header_to_metadata, health_check, jwt_authn, local_ratelimit, on_demand, peer_metadata,
-    ratelimit, rbac, router, set_filter_state, set_metadata,
+    plugins, ratelimit, rbac, router, set_filter_state, set_metadata,
 };
 use crate::network;
 
@@ -114,6 +114,8 @@ const HTTP: &[(&str, CompileHttp)] = &[
     ("envoy.extensions.filters.http.jwt_authn.v3.JwtAuthentication", jwt_authn::config::compile),
     ("envoy.extensions.filters.http.on_demand.v3.OnDemand", on_demand::config::compile),
     ("io.istio.http.peer_metadata.Config", peer_metadata::config::compile),
+    ("weft.plugins.v1.Consumers", plugins::config::consumers),
+    ("weft.plugins.v1.Chain", plugins::config::chain),
     // Statistics that Weft keeps in another way, or not: nothing happens to traffic.
     ("envoy.extensions.filters.http.grpc_stats.v3.FilterConfig", inert),
     ("stats.PluginConfig", inert),
@@ -156,6 +158,8 @@ const PER_ROUTE: &[(&str, CompilePerRoute)] = &[
     ),
     ("envoy.extensions.filters.http.jwt_authn.v3.PerRouteConfig", jwt_authn::config::per_route),
     ("envoy.extensions.filters.http.on_demand.v3.PerRouteConfig", on_demand::config::per_route),
+    ("weft.plugins.v1.Consumers", plugins::config::consumers_per_route),
+    ("weft.plugins.v1.Chain", plugins::config::chain_per_route),
 ];
 
 /// Network filters by the name of their configuration message.

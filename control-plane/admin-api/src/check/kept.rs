@@ -1,4 +1,4 @@
-//! The resources that have no effect on traffic yet.
+//! Consumers, rules and what else carries plugins; protos and stream routes.
 
 use base64::Engine;
 use serde_json::{Map, Value};
@@ -32,14 +32,21 @@ pub(super) async fn check(
         ResourceKind::StreamRoute => stream_route(store, key, full).await,
         ResourceKind::Proto => proto(conf),
         ResourceKind::PluginMetadata => {
-            if schema::is_plugin(key.id.as_str()) {
-                Ok(())
-            } else {
-                Err(AdminError::invalid("invalid plugin name"))
+            if !schema::is_plugin(key.id.as_str()) {
+                return Err(AdminError::invalid("invalid plugin name"));
             }
+            let definition = weft_plugins::definition(key.id.as_str());
+            definition.map_or(Ok(()), |plugin| {
+                plugin.check_metadata(full).map_err(AdminError::configuration)
+            })
         }
         _ => Ok(()),
     }
+}
+
+fn is_reference(key: &str) -> bool {
+    let start = key.get(..7).unwrap_or_default();
+    start.eq_ignore_ascii_case("$env://") || key.starts_with("$secret://")
 }
 
 fn plugins(conf: &Map<String, Value>) -> impl Iterator<Item = (&String, &Value)> {
@@ -53,8 +60,10 @@ fn every_plugin(conf: &Map<String, Value>) -> Checked {
 /// A consumer is found by its key: no other may have the same.
 async fn unique_keys(store: &dyn Store, own: &ResourceKey, conf: &Map<String, Value>) -> Checked {
     let known = |name: &str, conf: &Value| {
-        let field = schema::IDENTIFYING.iter().find(|(plugin, _)| *plugin == name)?.1;
-        Some((name.to_owned(), conf.get(field)?.as_str()?.to_owned()))
+        let field = schema::identifying(name)?;
+        let key = conf.get(field)?.as_str()?;
+        // What a reference stands for is only known where it is used.
+        (!is_reference(key)).then(|| (name.to_owned(), key.to_owned()))
     };
     let keys: Vec<_> = plugins(conf).filter_map(|(name, conf)| known(name, conf)).collect();
     if keys.is_empty() {

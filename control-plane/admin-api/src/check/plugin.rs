@@ -2,7 +2,6 @@
 
 use regex::Regex;
 use serde_json::{Map, Value, json};
-use weft_control_model::plugins::SUPPORTED;
 
 use super::{Checked, vars};
 use crate::error::AdminError;
@@ -14,44 +13,44 @@ pub(super) fn check(name: &str, conf: &Value) -> Checked {
     if !is_table {
         return Err(AdminError::invalid(format!("invalid plugin conf {conf} for plugin [{name}]")));
     }
-    let mut full = conf.clone();
-    let unknown = || AdminError::invalid(format!("unknown plugin [{name}]"));
-    if !SUPPORTED.contains(&name) {
-        return Err(unknown());
-    }
-    let checked = schema::check_plugin(name, &mut full).ok_or_else(unknown)?;
-    let disabled = conf.pointer("/_meta/disable") == Some(&json!(true));
-    match checked.and_then(|()| own_rules(name, &full)) {
-        Err(error) if !disabled => {
-            let message =
-                format!("failed to check the configuration of plugin {name} err: {error}");
-            Err(AdminError::Invalid(message))
+    let checked = match weft_plugins::check(name, conf) {
+        Some(checked) => checked,
+        None => {
+            let mut full = conf.clone();
+            let checked = schema::check_plugin(name, &mut full);
+            let unknown = || AdminError::invalid(format!("unknown plugin [{name}]"));
+            checked.ok_or_else(unknown)?.and_then(|()| own_rules(name, &full))
         }
+    };
+    let disabled = conf.pointer("/_meta/disable") == Some(&json!(true));
+    match checked {
+        Err(error) if !disabled => Err(failed(name, &error)),
         _ => meta(name, conf),
     }
+}
+
+fn failed(name: &str, error: &str) -> AdminError {
+    let message = format!("failed to check the configuration of plugin {name} err: {error}");
+    AdminError::Invalid(message)
 }
 
 /// Checks what a consumer or a credential says of a plugin. A credential is
 /// only for plugins that authenticate.
 pub(super) fn of_consumer(name: &str, conf: &Value, is_credential: bool) -> Checked {
-    let mut full = conf.clone();
-    let Some(checked) = schema::check_authentication(name, &mut full) else {
-        if is_credential {
-            let known = SUPPORTED.contains(&name);
-            let message = match known {
-                true => {
-                    format!("only supports auth type plugins in consumer credential, got {name}")
-                }
-                false => format!("unknown plugin [{name}]"),
-            };
-            return Err(AdminError::Invalid(message));
-        }
+    let native = weft_plugins::check_consumer(name, conf);
+    let checked = native.or_else(|| schema::check_authentication(name, &mut conf.clone()));
+    if let Some(checked) = checked {
+        return checked.map_err(|error| failed(name, &error));
+    }
+    if !is_credential {
         return check(name, conf);
+    }
+    let message = if schema::is_plugin(name) {
+        format!("only supports auth type plugins in consumer credential, got {name}")
+    } else {
+        format!("unknown plugin [{name}]")
     };
-    checked.map_err(|error| {
-        let message = format!("failed to check the configuration of plugin {name} err: {error}");
-        AdminError::Invalid(message)
-    })
+    Err(AdminError::Invalid(message))
 }
 
 /// What runs differently from what `_meta` would say is refused.

@@ -1,4 +1,4 @@
-//! The schemas of the resources that are kept and have no effect on traffic yet.
+//! The schemas of the resources that are kept as they are written.
 
 use serde_json::{Map, Value, json};
 
@@ -134,8 +134,8 @@ pub(super) fn secrets() -> [(&'static str, Value); 3] {
     })
 }
 
-/// What the plugins for authentication say of a consumer or a credential.
-pub(super) fn authentication() -> [(&'static str, Value); 5] {
+/// What plugins for authentication that proxies do not run say of a consumer or a credential.
+pub(super) fn authentication() -> [(&'static str, Value); 3] {
     let text = || json!({"type": "string"});
     let object = |fields: Value, required: &[&str]| json!({"type": "object", "properties": fields, "required": required});
     let mut jwt = object(
@@ -161,11 +161,6 @@ pub(super) fn authentication() -> [(&'static str, Value); 5] {
     jwt["if"] = symmetric;
     jwt["else"] = json!({"required": ["public_key"]});
     let all = [
-        ("key-auth", object(json!({"key": text()}), &["key"])),
-        (
-            "basic-auth",
-            object(json!({"username": text(), "password": text()}), &["username", "password"]),
-        ),
         ("jwt-auth", jwt),
         (
             "hmac-auth",
@@ -186,13 +181,8 @@ pub(super) fn authentication() -> [(&'static str, Value); 5] {
 }
 
 /// The fields by which a consumer is found, which no two may share.
-pub(crate) const IDENTIFYING: [(&str, &str); 5] = [
-    ("key-auth", "key"),
-    ("basic-auth", "username"),
-    ("jwt-auth", "key"),
-    ("hmac-auth", "key_id"),
-    ("ldap-auth", "user_dn"),
-];
+pub(crate) const IDENTIFYING: [(&str, &str); 3] =
+    [("jwt-auth", "key"), ("hmac-auth", "key_id"), ("ldap-auth", "user_dn")];
 
 /// The names of the properties of a schema.
 pub(super) fn metadata() -> Value {

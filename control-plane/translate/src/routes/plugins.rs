@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use weft_control_model::plugins::{
-    PluginView, SUPPORTED, TrafficSplit, TrafficSplitRule, WeightedTarget,
+    PluginView, TrafficSplit, TrafficSplitRule, WeightedTarget, is_translated,
 };
 use weft_control_model::{DecodeError, Plugins, Upstream};
 use weft_xds_proto::pb::envoy::config::core::v3::RuntimeFractionalPercent;
@@ -16,6 +16,7 @@ use weft_xds_proto::pb::envoy::r#type::v3::{
 
 use super::forward::Share;
 use super::vars::{self, Conditions};
+use crate::chain;
 use crate::problem::Unsupported;
 use crate::targets::{RouteContext, Target, referenced, within_plugin};
 
@@ -26,17 +27,22 @@ pub(super) fn view<T: PluginView>(plugins: &Plugins) -> Result<Option<T>, Unsupp
     })
 }
 
-/// Refuses what isn't run: a request must not be served without it in silence.
+/// Refuses what nobody runs, and what a proxy would refuse: a request must not be served without
+/// it in silence.
 pub(super) fn refuse_unknown(plugins: &Plugins) -> Result<(), Unsupported> {
     for name in plugins.0.keys() {
         let Some(config) = plugins.enabled(name) else { continue };
         let field = format!("plugins.{name}");
-        if !SUPPORTED.contains(&name.as_str()) {
+        if let Some(checked) = chain::checked(name, config) {
+            checked.map_err(|reason| Unsupported::new(field, reason))?;
+            continue;
+        }
+        if !is_translated(name) {
             return Err(Unsupported::new(field, "this plugin isn't run yet"));
         }
         let options = config.get("_meta").and_then(Value::as_object);
         if let Some(option) = options.and_then(|meta| meta.keys().find(|key| *key != "disable")) {
-            let reason = "of the options, only disable is known yet";
+            let reason = "of the options, only disable is known for this plugin";
             return Err(Unsupported::new(format!("{field}._meta.{option}"), reason));
         }
     }

@@ -14,6 +14,7 @@ mod grpc;
 mod istio;
 mod member;
 mod outside;
+mod plugins;
 mod policy;
 mod propagation;
 mod tcp;

@@ -1,4 +1,9 @@
 //! Checks a value against a JSON schema, in the words of APISIX.
+//!
+//! The validator is our own: APISIX's messages are those of a validator that
+//! stops at the first error, takes an empty table for object and array alike,
+//! fills in defaults and skips references to secrets. None of this can be had
+//! from the errors of a common one.
 
 use std::collections::HashMap;
 
@@ -6,7 +11,8 @@ use regex::Regex;
 use serde_json::{Map, Value};
 
 /// A schema whose patterns are compiled.
-pub(super) struct Schema {
+#[derive(Debug)]
+pub struct Schema {
     json: Value,
     patterns: Patterns,
 }
@@ -15,25 +21,35 @@ type Patterns = HashMap<String, Regex>;
 type Checked = Result<(), String>;
 
 impl Schema {
-    /// Takes one of this crate's schemas.
-    pub(super) fn new(json: Value) -> Self {
+    /// Takes a schema whose patterns are known to compile.
+    ///
+    /// # Panics
+    /// A pattern does not compile.
+    #[must_use]
+    pub fn new(json: Value) -> Self {
         let mut patterns = Patterns::new();
         collect_patterns(&json, &mut patterns);
         Self { json, patterns }
     }
 
-    pub(super) fn json(&self) -> &Value {
+    /// The schema itself.
+    #[must_use]
+    pub fn json(&self) -> &Value {
         &self.json
     }
 
     /// Checks `value` and fills in defaults.
-    pub(super) fn check(&self, value: &mut Value) -> Checked {
+    ///
+    /// # Errors
+    /// APISIX's message for the first thing that is wrong.
+    pub fn check(&self, value: &mut Value) -> Checked {
         Walk { patterns: &self.patterns }.visit(&self.json, value)
     }
 }
 
 /// The message about a value of another type.
-pub(crate) fn wrong_type(expected: &str, value: &Value) -> String {
+#[must_use]
+pub fn wrong_type(expected: &str, value: &Value) -> String {
     format!("wrong type: expected {expected}, got {}", lua_type(value))
 }
 

@@ -1,7 +1,6 @@
 use serde_json::json;
 
 use super::*;
-use crate::schema::{parts, plugins, resources};
 
 fn check(schema: Value, mut value: Value) -> Result<(), String> {
     Schema::new(schema).check(&mut value)
@@ -9,18 +8,6 @@ fn check(schema: Value, mut value: Value) -> Result<(), String> {
 
 fn message(schema: Value, value: Value) -> String {
     check(schema, value).expect_err("a wrong value")
-}
-
-#[test]
-fn every_schema_s_patterns_compile() {
-    let resources =
-        [resources::route(), resources::ssl(), resources::service(), resources::upstream()];
-    let own = [resources::peer_authentication()];
-    let keys = parts::hash_keys().into_iter().map(|(_, schema)| schema);
-    let plugins = plugins::all().into_iter().map(|(_, schema)| schema);
-    for schema in resources.into_iter().chain(own).chain(keys).chain(plugins) {
-        Schema::new(schema);
-    }
 }
 
 #[track_caller]
@@ -126,11 +113,4 @@ fn references_to_secrets_skip_the_checks_of_strings() {
     assert_eq!(check(schema.clone(), json!("$secret://vault/1/a")), Ok(()));
     assert_eq!(check(schema.clone(), json!("$ENV://A")), Ok(()));
     assert!(check(schema, json!("$other://A")).is_err());
-}
-
-#[test]
-fn defaults_are_filled_in() {
-    let mut value = json!({"nodes": {}});
-    Schema::new(resources::upstream()).check(&mut value).expect("valid");
-    assert_eq!((&value["hash_on"], &value["type"]), (&json!("vars"), &json!("roundrobin")));
 }

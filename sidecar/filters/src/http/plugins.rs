@@ -1,0 +1,3 @@
+//! APISIX's plugins, which run in weft-plugins; here is only how they travel.
+
+pub(crate) mod config;
