@@ -155,9 +155,10 @@ async fn run(stream: &mut Stream, kind: Kind) -> Box<Answer> {
         used.mark();
     }
     stream.cx.route_name = choice.name();
-    let entries = &*connection.manager.filters;
+    let all = &connection.manager.filters;
+    let entries = all.on(choice.route());
     let asked = Asked { head: stream.head.method == Method::HEAD, grpc: kind.grpc };
-    if connection.manager.filters.see_ends() {
+    if all.see_ends() {
         stream.keep_route(choice.shared_route());
     }
     if !entries.is_empty() && refusal.is_none() {
@@ -177,6 +178,7 @@ async fn run(stream: &mut Stream, kind: Kind) -> Box<Answer> {
             local(stream, reply, kind.grpc)
         }
     };
+    let entries = all.on(choice.route());
     if !entries.is_empty() {
         filters::up(entries, stream, &mut answer, choice.route(), asked).await;
     }

@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use weft_filter_api::HttpFilter;
 use weft_telemetry::{AccessLog, HttpStats};
 
-use crate::{Http1Options, Http2Options, NamedSlot, OnDemandFilter, Routes};
+use crate::{Http1Options, Http2Options, NamedSlot, OnDemandFilter, Route, Routes};
 
 /// `http_connection_manager.v3.HttpConnectionManager`, compiled.
 #[derive(Debug)]
@@ -110,6 +110,8 @@ pub enum RouteSource {
 pub struct HttpFilters {
     entries: Arc<[HttpFilterEntry]>,
     see_ends: bool,
+    /// Whether all of them run only where a route configures them.
+    dormant: bool,
 }
 
 impl HttpFilters {
@@ -118,12 +120,20 @@ impl HttpFilters {
     pub fn see_ends(&self) -> bool {
         self.see_ends
     }
+
+    /// Those that may run on a route: none, where all wait for a route that configures them.
+    #[must_use]
+    pub fn on(&self, route: Option<&Route>) -> &[HttpFilterEntry] {
+        let wakes = route.is_some_and(|route| !route.filters.is_empty());
+        if self.dormant && !wakes { &[] } else { &self.entries }
+    }
 }
 
 impl From<Vec<HttpFilterEntry>> for HttpFilters {
     fn from(entries: Vec<HttpFilterEntry>) -> Self {
         let see_ends = entries.iter().any(|entry| entry.filter.sees_ends());
-        Self { entries: entries.into(), see_ends }
+        let dormant = entries.iter().all(|entry| entry.disabled);
+        Self { entries: entries.into(), see_ends, dormant }
     }
 }
 
