@@ -7,7 +7,7 @@ TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 
 # Programs that the tests and the demonstration run, and the Debian packages that hold them.
 NET_PACKAGES := iptables iproute2
-STORE_PACKAGES := etcd-server
+STORE_PACKAGES := etcd-server redis-server
 BENCH_PACKAGES := haproxy nginx-light binutils
 # Further arguments of weft-bench.
 BENCH ?=

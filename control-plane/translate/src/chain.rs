@@ -21,7 +21,9 @@ use crate::targets::RouteContext;
 const MOST_CHECKED: usize = 65_536;
 
 /// The filter that runs chains.
-pub(crate) const PLUGINS: &str = "weft.plugins";
+const PLUGINS: &str = "weft.plugins";
+/// The filter that runs those that look into bodies.
+const PLUGINS_WITH_BODIES: &str = "weft.plugins.bodies";
 /// The filter that knows the consumers.
 pub(crate) const CONSUMERS: &str = "weft.consumers";
 
@@ -30,6 +32,8 @@ const CONSUMERS_TYPE: &str = "type.googleapis.com/weft.plugins.v1.Consumers";
 
 /// A route's chain.
 pub(crate) struct RouteChain {
+    /// The filter that runs it.
+    pub(crate) filter: &'static str,
     pub(crate) config: Any,
     /// Whether it asks who is there.
     pub(crate) authenticates: bool,
@@ -37,9 +41,38 @@ pub(crate) struct RouteChain {
 
 /// The filters as listeners have them: they run only where a route or virtual host says what. The
 /// consumers come first.
-pub(crate) fn filters() -> [(&'static str, Any); 2] {
+pub(crate) fn filters() -> [(&'static str, Any); 3] {
     let empty = |type_url| TypedStruct::pack(type_url, &Map::new());
-    [(CONSUMERS, empty(CONSUMERS_TYPE)), (PLUGINS, empty(CHAIN_TYPE))]
+    let with_bodies = Map::from_iter([("uses_io".to_owned(), Value::Bool(true))]);
+    [
+        (CONSUMERS, empty(CONSUMERS_TYPE)),
+        (PLUGINS, empty(CHAIN_TYPE)),
+        (PLUGINS_WITH_BODIES, TypedStruct::pack(CHAIN_TYPE, &with_bodies)),
+    ]
+}
+
+/// The filter that a chain needs; consumers may bring plugins, too.
+fn filter_for(
+    own: &Map<String, Value>,
+    authenticates: bool,
+    resources: &Resources,
+) -> &'static str {
+    let uses_io = |plugins: &Map<String, Value>| {
+        plugins.iter().any(|(name, settings)| {
+            weft_plugins::definition(name).is_some_and(|plugin| plugin.uses_io(settings))
+        })
+    };
+    let kept_uses_io = |kind| {
+        let mut kept = resources.kept.of(kind);
+        kept.any(|item| uses_io(&plugins_of(&item.value)))
+    };
+    let by_consumers = authenticates
+        && (kept_uses_io(ResourceKind::Consumer) || kept_uses_io(ResourceKind::ConsumerGroup));
+    if uses_io(own) || kept_uses_io(ResourceKind::GlobalRule) || by_consumers {
+        PLUGINS_WITH_BODIES
+    } else {
+        PLUGINS
+    }
 }
 
 /// The chain of a route; none if there is nothing to run.
@@ -50,6 +83,7 @@ pub(crate) fn of_route(context: &RouteContext<'_>, plugins: &Plugins) -> Option<
         return None;
     }
     let authenticates = authenticates(&own) || global_authenticates(context.resources);
+    let filter = filter_for(&own, authenticates, context.resources);
     let owner = context.key.to_string();
     let owners: BTreeMap<_, _> = own
         .keys()
@@ -63,15 +97,19 @@ pub(crate) fn of_route(context: &RouteContext<'_>, plugins: &Plugins) -> Option<
     add_metadata(&mut chain, context.resources, own.keys());
     chain.insert("plugins".to_owned(), own.into());
     chain.extend(place(context));
-    Some(RouteChain { config: TypedStruct::pack(CHAIN_TYPE, &chain), authenticates })
+    Some(RouteChain { filter, config: TypedStruct::pack(CHAIN_TYPE, &chain), authenticates })
 }
 
 /// The chain of requests that no route matches: the global rules.
 pub(crate) fn without_route(resources: &Resources) -> Option<RouteChain> {
     let chain = global(resources);
     let authenticates = global_authenticates(resources);
-    (!chain.is_empty())
-        .then(|| RouteChain { config: TypedStruct::pack(CHAIN_TYPE, &chain), authenticates })
+    let filter = filter_for(&Map::new(), authenticates, resources);
+    (!chain.is_empty()).then(|| RouteChain {
+        filter,
+        config: TypedStruct::pack(CHAIN_TYPE, &chain),
+        authenticates,
+    })
 }
 
 /// Every consumer.
@@ -136,6 +174,8 @@ fn place(context: &RouteContext<'_>) -> Map<String, Value> {
     }
     add("service_id", context.service.map(|service| service.id.to_string()));
     add("service_name", context.service.and_then(|service| service.value.name.clone()));
+    place.insert("uris".to_owned(), json!(context.route.uris));
+    place.insert("hosts".to_owned(), json!(context.hosts()));
     place
 }
 

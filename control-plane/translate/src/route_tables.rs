@@ -252,7 +252,7 @@ fn virtual_host(host: &HostPattern, groups: &Groups, domains: Vec<String>) -> Vi
     VirtualHost {
         name: host.domain(),
         domains,
-        routes: own.chain([routes::not_found(rest.map(|chain| &chain.config))]).collect(),
+        routes: own.chain([routes::not_found(rest)]).collect(),
         typed_per_filter_config: known.into_iter().collect(),
         ..Default::default()
     }

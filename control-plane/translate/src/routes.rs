@@ -17,9 +17,8 @@ use weft_xds_proto::pb::envoy::config::route::v3::{
     DirectResponseAction, HeaderMatcher, Route, RouteMatch, header_matcher::HeaderMatchSpecifier,
     route::Action, route_match::PathSpecifier,
 };
-use weft_xds_proto::pb::google::protobuf::Any;
 
-use crate::chain;
+use crate::chain::{self, RouteChain};
 use crate::envoy::{self, flag, inline};
 use crate::problem::Unsupported;
 use crate::served::Place;
@@ -93,7 +92,7 @@ pub(crate) fn translate(
     let chain = chain::of_route(context, &plugins);
     if let Some(chain) = &chain {
         for branch in &mut branches {
-            branch.run(&chain.config);
+            branch.run(chain);
         }
     }
     let methods = methods(&context.route.methods);
@@ -115,9 +114,9 @@ pub(crate) fn translate(
 }
 
 /// The answer to what matches no route, after these plugins.
-pub(crate) fn not_found(chain: Option<&Any>) -> Route {
+pub(crate) fn not_found(chain: Option<&RouteChain>) -> Route {
     let mut route = answer("not-found", 404, NOT_FOUND);
-    let chain = chain.map(|chain| (chain::PLUGINS.to_owned(), chain.clone()));
+    let chain = chain.map(|chain| (chain.filter.to_owned(), chain.config.clone()));
     route.typed_per_filter_config.extend(chain);
     route
 }
@@ -131,9 +130,9 @@ struct Branch {
 
 impl Branch {
     /// Runs a chain of plugins.
-    fn run(&mut self, chain: &Any) {
+    fn run(&mut self, chain: &RouteChain) {
         let config = &mut self.route.typed_per_filter_config;
-        config.insert(chain::PLUGINS.to_owned(), chain.clone());
+        config.insert(chain.filter.to_owned(), chain.config.clone());
     }
 
     fn route(&self, context: &RouteContext<'_>, path: &PathPattern, all: Conditions) -> Route {

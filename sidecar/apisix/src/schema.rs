@@ -32,6 +32,15 @@ impl Schema {
         Self { json, patterns }
     }
 
+    /// Takes a schema that somebody wrote.
+    ///
+    /// # Errors
+    /// A pattern that does not compile.
+    pub fn compile(json: Value) -> Result<Self, String> {
+        check_patterns(&json)?;
+        Ok(Self::new(json))
+    }
+
     /// The schema itself.
     #[must_use]
     pub fn json(&self) -> &Value {
@@ -69,6 +78,24 @@ fn collect_patterns(schema: &Value, patterns: &mut Patterns) {
         Value::Object(fields) => fields.values().for_each(|part| collect_patterns(part, patterns)),
         Value::Array(items) => items.iter().for_each(|part| collect_patterns(part, patterns)),
         _ => {}
+    }
+}
+
+/// Whether all patterns compile.
+fn check_patterns(schema: &Value) -> Result<(), String> {
+    let check = |pattern: &str| {
+        Regex::new(pattern).map(drop).map_err(|_| format!("invalid pattern {}", quote(pattern)))
+    };
+    if let Some(pattern) = schema.get("pattern").and_then(Value::as_str) {
+        check(pattern)?;
+    }
+    for pattern in object(schema, "patternProperties").into_iter().flat_map(Map::keys) {
+        check(pattern)?;
+    }
+    match schema {
+        Value::Object(fields) => fields.values().try_for_each(check_patterns),
+        Value::Array(items) => items.iter().try_for_each(check_patterns),
+        _ => Ok(()),
     }
 }
 

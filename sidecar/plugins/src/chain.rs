@@ -14,6 +14,12 @@ pub(crate) struct Place {
     pub(crate) route_name: Option<String>,
     pub(crate) service_id: Option<String>,
     pub(crate) service_name: Option<String>,
+    /// The path patterns of the route.
+    #[serde(default)]
+    pub(crate) uris: Vec<String>,
+    /// The host patterns of the route.
+    #[serde(default)]
+    pub(crate) hosts: Vec<String>,
 }
 
 /// The plugins of a route with those of the global rules.
@@ -65,7 +71,8 @@ struct GlobalRule {
 impl Chain {
     /// Compiles what a proxy is sent: `plugins` as people wrote them, with the key of their
     /// `owner` and those of single plugins in `owners`; `global` rules with `owner` and `plugins`;
-    /// `metadata` by plugin; `route_id`, `route_name`, `service_id` and `service_name`.
+    /// `metadata` by plugin; `route_id`, `route_name`, `service_id`, `service_name`, `uris` and
+    /// `hosts`.
     ///
     /// # Errors
     /// The plugin that is wrong, and why.
@@ -81,6 +88,10 @@ impl Chain {
             let links = link::compile_all(&rule.plugins, owner, &message.metadata);
             global.extend(links.map_err(named)?);
         }
+        // Of these, the route's own counts alone.
+        global.retain(|link| {
+            link.name != "prometheus" || own.iter().all(|own| own.name != "prometheus")
+        });
         link::sort(&mut global);
         let any = |ask: fn(&Link) -> bool| global.iter().chain(&own).any(|link| ask(link));
         let authenticates = any(|link| link.authenticates);

@@ -23,6 +23,7 @@ pub struct Definition {
     pub metadata: Option<&'static str>,
     /// Whether it finds the consumer who asks.
     pub authenticates: bool,
+    pub(crate) uses_io: fn(&Value) -> bool,
     pub(crate) compile: Compile,
 }
 
@@ -64,6 +65,7 @@ impl Definition {
             consumer: None,
             metadata: None,
             authenticates: false,
+            uses_io: |_| false,
             compile,
         }
     }
@@ -79,6 +81,11 @@ impl Definition {
         Self { consumer: Some(ConsumerSide { schema, key, check }), ..self }
     }
 
+    /// One that looks into bodies, with such settings.
+    pub(crate) const fn with_io(self, uses_io: fn(&Value) -> bool) -> Self {
+        Self { uses_io, ..self }
+    }
+
     /// One that finds out who asks.
     pub(crate) const fn authenticating(self) -> Self {
         Self { authenticates: true, ..self }
@@ -86,6 +93,15 @@ impl Definition {
 
     pub(crate) const fn with_metadata(self, schema: &'static str) -> Self {
         Self { metadata: Some(schema), ..self }
+    }
+}
+
+impl Definition {
+    /// Whether the plugin looks into bodies, with these settings; its chain then stands under the
+    /// name of the filter for that.
+    #[must_use]
+    pub fn uses_io(&self, settings: &Value) -> bool {
+        (self.uses_io)(settings)
     }
 }
 

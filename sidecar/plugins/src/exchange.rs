@@ -121,8 +121,8 @@ fn put(headers: &mut HeaderMap, name: HeaderName, value: Option<&str>) {
 /// A response on its way to the client.
 #[derive(Debug)]
 pub(crate) struct Answer<'a> {
-    pub(crate) cx: &'a StreamCx,
-    pub(crate) run: &'a Run,
+    pub(crate) cx: &'a mut StreamCx,
+    pub(crate) run: &'a mut Run,
     pub(crate) place: &'a Place,
     /// The link whose turn it is.
     pub(crate) link: u64,
@@ -138,6 +138,11 @@ impl Answer<'_> {
             run: self.run,
             place: self.place,
         }
+    }
+
+    /// Keeps a value until the exchange is over.
+    pub(crate) fn keep<T: Send + Sync + 'static>(&mut self, value: T) {
+        self.run.keep(self.link, value);
     }
 
     /// What the plugin kept of the request.

@@ -15,8 +15,12 @@ use crate::plugin::{Phase, Step};
 use crate::run::Run;
 
 /// Runs the [`Chain`] of the route.
-#[derive(Debug)]
-pub struct ChainFilter;
+#[derive(Debug, Default)]
+pub struct ChainFilter {
+    /// Whether its chains look into bodies: they stand under another filter's name, so that those
+    /// that don't need not pay for it.
+    pub uses_io: bool,
+}
 
 /// Tells the [`ChainFilter`] after it of the [`Consumers`] that the route knows.
 #[derive(Debug)]
@@ -67,6 +71,10 @@ impl HttpFilter for ConsumersFilter {
 impl HttpFilter for ChainFilter {
     fn sees_responses(&self) -> bool {
         true
+    }
+
+    fn uses_io(&self) -> bool {
+        self.uses_io
     }
 
     fn request<'a>(
@@ -132,7 +140,7 @@ impl HttpFilter for ChainFilter {
                 continue;
             }
             let place = &chain.place;
-            let mut answer = Answer { cx, run: &run, place, link: link.id };
+            let mut answer = Answer { cx, run: &mut run, place, link: link.id };
             link.plugin.header_filter(&mut answer, head);
         }
         if chain.logs && run.request.is_some() {
@@ -141,8 +149,24 @@ impl HttpFilter for ChainFilter {
                 links.filter(|link| !is_skipped(&run, link)).map(Arc::clone).collect();
             cx.state.insert(Arc::new(Ending { ended: ended(chain, cx, &run, head), links }));
         }
-        cx.state.insert(run);
-        Flow::Continue
+        if !self.uses_io {
+            cx.state.insert(run);
+            return Flow::Continue;
+        }
+        Flow::Await(Box::pin(async move {
+            for link in chain.global.iter().chain(own.iter()) {
+                if is_skipped(&run, link) {
+                    continue;
+                }
+                let place = &chain.place;
+                let mut answer = Answer { cx, run: &mut run, place, link: link.id };
+                if let Some(changing) = link.plugin.body(&mut answer) {
+                    changing.await;
+                }
+            }
+            cx.state.insert(run);
+            None
+        }))
     }
 }
 

@@ -62,6 +62,15 @@ impl<T> Table<T> {
         }
     }
 
+    /// Looks at all entries, in no order.
+    pub(crate) fn each(&self, mut look: impl FnMut(&str, &T)) {
+        for shard in &self.shards {
+            for (key, entry) in &shard.lock().entries {
+                look(key, entry);
+            }
+        }
+    }
+
     fn shard(&self, key: &str) -> &Mutex<Shard<T>> {
         let hash = usize::try_from(self.hasher.hash_one(key) % SHARDS as u64).unwrap_or(0);
         &self.shards[hash]

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use aws_lc_rs::digest::{SHA256, digest};
 use http::HeaderName;
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -11,7 +12,8 @@ use tokio::time::Instant;
 use crate::definition::{Context, Definition, decode};
 use crate::exchange::Exchange;
 use crate::keyed::{Amount, KeySource, Table};
-use crate::plugin::{Plugin, Step};
+use crate::plugin::{Phase, Plugin, Step, Waiting};
+use crate::redis::Redis;
 use crate::reply::Reply;
 use crate::states;
 use crate::template::Template;
@@ -52,12 +54,27 @@ pub(crate) const DEFINITION: Definition = Definition::new(
                 "type": "integer", "minimum": 200, "maximum": 599, "default": 503
             },
             "rejected_msg": {"type": "string", "minLength": 1},
-            "policy": {"type": "string", "enum": ["local"], "default": "local"},
+            "policy": {"type": "string", "enum": ["local", "redis"], "default": "local"},
             "allow_degradation": {"type": "boolean", "default": false},
             "show_limit_quota_header": {"type": "boolean", "default": true},
             "sync_interval": {"type": "number", "default": -1}
         },
-        "oneOf": [{"required": ["count", "time_window"]}, {"required": ["rules"]}]
+        "oneOf": [{"required": ["count", "time_window"]}, {"required": ["rules"]}],
+        "if": {"properties": {"policy": {"enum": ["redis"]}}},
+        "then": {
+            "properties": {
+                "redis_host": {"type": "string", "minLength": 2},
+                "redis_port": {"type": "integer", "minimum": 1, "default": 6379},
+                "redis_username": {"type": "string", "minLength": 1},
+                "redis_password": {"type": "string", "minLength": 0},
+                "redis_database": {"type": "integer", "minimum": 0, "default": 0},
+                "redis_timeout": {"type": "integer", "minimum": 1, "default": 1000},
+                "redis_ssl": {"type": "boolean", "enum": [false], "default": false},
+                "window_type": {"enum": ["fixed"]},
+                "sync_interval": {"enum": [-1]}
+            },
+            "required": ["redis_host"]
+        }
     }"#,
     compile,
 )
@@ -80,8 +97,28 @@ struct LimitCount {
     message: Option<String>,
     degrades: bool,
     shows: bool,
-    windows: Arc<Table<Window>>,
+    store: Store,
 }
+
+/// Where requests are counted.
+#[derive(Debug)]
+enum Store {
+    Local(Arc<Table<Window>>),
+    Redis {
+        redis: Redis,
+        /// What the keys of this configuration begin with.
+        prefix: String,
+    },
+}
+
+/// Takes one of what is left in the window, which begins with its first request; gives what is left
+/// and the seconds to the window's end.
+const TAKE: &str = "local left = redis.call('get', KEYS[1]) \
+    if not left then \
+        redis.call('set', KEYS[1], ARGV[1] - 1, 'EX', ARGV[2]) \
+        return {ARGV[1] - 1, tonumber(ARGV[2])} \
+    end \
+    return {redis.call('decr', KEYS[1]), redis.call('ttl', KEYS[1])}";
 
 #[derive(Debug)]
 struct Rule {
@@ -117,6 +154,7 @@ fn compile(settings: &Value, context: &Context<'_>) -> Result<Arc<dyn Plugin>, S
         window_type: String,
         rules: Option<Vec<Map<String, Value>>>,
         group: Option<String>,
+        policy: String,
         rejected_code: u16,
         rejected_msg: Option<String>,
         allow_degradation: bool,
@@ -130,9 +168,19 @@ fn compile(settings: &Value, context: &Context<'_>) -> Result<Arc<dyn Plugin>, S
     if raw.group.is_some() && raw.rules.is_some() {
         return Err("group and rules cannot be specified at the same time".into());
     }
-    let windows = match &raw.group {
-        Some(group) => states::shared(format!("limit-count group {group}"), Table::default),
-        None => context.state(settings, Table::default),
+    let store = if raw.policy == "redis" {
+        let hash = digest(&SHA256, settings.to_string().as_bytes());
+        let version: String = hash.as_ref()[..6].iter().map(|byte| format!("{byte:02x}")).collect();
+        let prefix = match &raw.group {
+            Some(group) => format!("plugin-limit-count{group}:"),
+            None => format!("plugin-limit-count{}:{version}:", context.owner),
+        };
+        Store::Redis { redis: Redis::new(settings)?, prefix }
+    } else {
+        Store::Local(match &raw.group {
+            Some(group) => states::shared(format!("limit-count group {group}"), Table::default),
+            None => context.state(settings, Table::default),
+        })
     };
     Ok(Arc::new(LimitCount {
         rules: rules(settings, raw.rules.as_deref(), context.metadata)?,
@@ -141,7 +189,7 @@ fn compile(settings: &Value, context: &Context<'_>) -> Result<Arc<dyn Plugin>, S
         message: raw.rejected_msg,
         degrades: raw.allow_degradation,
         shows: raw.show_limit_quota_header,
-        windows,
+        store,
     }))
 }
 
@@ -198,31 +246,40 @@ fn headers(metadata: &Value, prefix: Option<&str>) -> Result<[HeaderName; 3], St
     ])
 }
 
-impl LimitCount {
-    fn incoming(&self, key: &str, most: u64, length: Duration) -> Counted {
-        let now = Instant::now();
-        let new = || Window { begin: now, length, count: 0, before: 0 };
-        let idle = |window: &Window| {
-            now.saturating_duration_since(window.begin) > window.length.saturating_mul(2)
-        };
-        self.windows.with(key, new, idle, |window| window.count(now, most, length, self.sliding))
-    }
+/// What a rule says of one request.
+struct Asked {
+    key: String,
+    most: u64,
+    /// Seconds.
+    window: u64,
+}
 
-    fn run(&self, rule: &Rule, exchange: &mut Exchange<'_>) -> Result<(), Box<Reply>> {
+impl LimitCount {
+    /// Nothing where the rule does not apply.
+    fn asked(&self, rule: &Rule, exchange: &Exchange<'_>) -> Result<Option<Asked>, Box<Reply>> {
         let amounts = {
             let variables = exchange.variables();
             if let Some(key) = &rule.optional
                 && key.render_counted(&variables).1 == 0
             {
-                return Ok(());
+                return Ok(None);
             }
             rule.count.of(&variables, 1).zip(rule.window.of(&variables, 1))
         };
-        let Some((most, seconds)) = amounts else {
-            return if self.degrades { Ok(()) } else { Err(Box::new(Reply::status(500))) };
-        };
-        let key = rule.key.of(exchange);
-        let counted = self.incoming(&key, most, Duration::from_secs(seconds));
+        match amounts {
+            Some((most, window)) => Ok(Some(Asked { key: rule.key.of(exchange), most, window })),
+            None if self.degrades => Ok(None),
+            None => Err(Box::new(Reply::status(500))),
+        }
+    }
+
+    fn told(
+        &self,
+        rule: &Rule,
+        most: u64,
+        counted: &Counted,
+        exchange: &mut Exchange<'_>,
+    ) -> Result<(), Box<Reply>> {
         if self.shows {
             let [limit, remaining, reset] = &rule.headers;
             exchange.set_response_header(limit, &most.to_string());
@@ -234,6 +291,52 @@ impl LimitCount {
             return Ok(());
         }
         Err(Box::new(Reply::rejection(self.code, self.message.as_deref())))
+    }
+
+    fn run(
+        &self,
+        windows: &Table<Window>,
+        rule: &Rule,
+        exchange: &mut Exchange<'_>,
+    ) -> Result<(), Box<Reply>> {
+        let Some(Asked { key, most, window }) = self.asked(rule, exchange)? else { return Ok(()) };
+        let (now, length) = (Instant::now(), Duration::from_secs(window));
+        let new = || Window { begin: now, length, count: 0, before: 0 };
+        let idle = |window: &Window| {
+            now.saturating_duration_since(window.begin) > window.length.saturating_mul(2)
+        };
+        let counted =
+            windows.with(&key, new, idle, |window| window.count(now, most, length, self.sliding));
+        self.told(rule, most, &counted, exchange)
+    }
+
+    async fn run_shared(
+        &self,
+        redis: &Redis,
+        prefix: &str,
+        rule: &Rule,
+        exchange: &mut Exchange<'_>,
+    ) -> Result<(), Box<Reply>> {
+        let Some(Asked { key, most, window }) = self.asked(rule, exchange)? else { return Ok(()) };
+        let arguments = [most.to_string(), window.to_string()];
+        let taken = redis.eval(TAKE, &format!("{prefix}{key}"), &arguments).await;
+        let (left, seconds) = match taken.as_deref() {
+            Ok([left, seconds]) => (*left, *seconds),
+            other => {
+                tracing::warn!(?other, "failed to limit count");
+                if self.degrades {
+                    return Ok(());
+                }
+                return Err(Box::new(Reply::error_msg(500, "failed to limit count")));
+            }
+        };
+        let counted = Counted {
+            allowed: left >= 0,
+            remaining: u64::try_from(left).unwrap_or(0),
+            #[expect(clippy::cast_precision_loss, reason = "seconds of a window")]
+            reset: seconds.max(0) as f64,
+        };
+        self.told(rule, most, &counted, exchange)
     }
 }
 
@@ -268,86 +371,27 @@ impl Window {
 
 impl Plugin for LimitCount {
     fn access(&self, exchange: &mut Exchange<'_>) -> Step {
+        let Store::Local(windows) = &self.store else { return Step::Wait };
         for rule in &self.rules {
-            if let Err(reply) = self.run(rule, exchange) {
+            if let Err(reply) = self.run(windows, rule, exchange) {
                 return Step::Reply(reply);
             }
         }
         Step::Continue
     }
+
+    fn wait<'a>(&'a self, _: Phase, exchange: &'a mut Exchange<'_>) -> Waiting<'a> {
+        Box::pin(async move {
+            let Store::Redis { redis, prefix } = &self.store else { return Step::Continue };
+            for rule in &self.rules {
+                if let Err(reply) = self.run_shared(redis, prefix, rule, exchange).await {
+                    return Step::Reply(reply);
+                }
+            }
+            Step::Continue
+        })
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use serde_json::json;
-    use tokio::time::advance;
-
-    use crate::testing::{Case, refused};
-
-    #[tokio::test(start_paused = true)]
-    async fn a_window_lets_so_many_pass_and_tells_the_rest() {
-        let case = Case::new("limit-count", json!({"count": 2, "time_window": 60}));
-        for left in ["1", "0"] {
-            let mut outcome = case.again().get("/").run();
-            let reply = outcome.respond(200);
-            assert_eq!(reply.header("x-ratelimit-limit"), Some("2"));
-            assert_eq!(reply.header("x-ratelimit-remaining"), Some(left));
-            assert_eq!(reply.header("x-ratelimit-reset"), Some("60"));
-        }
-        advance(Duration::from_secs(20)).await;
-        let reply = case.again().get("/").run().replies(503);
-        assert_eq!(reply.header("x-ratelimit-remaining"), Some("0"));
-        assert_eq!(reply.header("x-ratelimit-reset"), Some("40"));
-        case.again().from([192, 0, 2, 9]).get("/").run().passes();
-        advance(Duration::from_secs(40)).await;
-        case.again().get("/").run().passes();
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_sliding_window_remembers_the_one_before() {
-        let settings = json!({"count": 4, "time_window": 10, "window_type": "sliding"});
-        let case = Case::new("limit-count", settings);
-        for _ in 0..4 {
-            case.again().get("/").run().passes();
-        }
-        case.again().get("/").run().replies(503);
-        advance(Duration::from_secs(15)).await;
-        case.again().get("/").run().passes();
-        case.again().get("/").run().passes();
-        case.again().get("/").run().replies(503);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn each_of_several_rules_has_its_headers_and_applies_if_its_key_is_there() {
-        let settings = json!({"rejected_msg": "no", "rules": [
-            {"count": 1, "time_window": 10, "key": "$arg_u"},
-            {"count": "$arg_n", "time_window": 10, "key": "all $remote_addr", "header_prefix": "A"},
-        ]});
-        let case = Case::new("limit-count", settings);
-        let mut outcome = case.again().get("/?n=5").run();
-        let reply = outcome.respond(200);
-        assert_eq!(reply.header("x-1-ratelimit-limit"), None);
-        assert_eq!(reply.header("x-a-ratelimit-remaining"), Some("4"));
-        case.again().get("/?n=5&u=1").run().passes();
-        let reply = case.again().get("/?n=5&u=1").run().replies(503);
-        assert_eq!(reply.text(), "{\"error_msg\":\"no\"}\n");
-        assert_eq!(reply.header("x-1-ratelimit-remaining"), Some("0"));
-        case.again().get("/").run().replies(500);
-    }
-
-    #[test]
-    fn a_group_counts_together_and_settings_that_exclude_each_other_are_refused() {
-        let settings = json!({"count": 1, "time_window": 60, "group": "limit-count-test"});
-        let (one, other) =
-            (Case::new("limit-count", settings.clone()), Case::new("limit-count", settings));
-        one.get("/").run().passes();
-        other.get("/").run().replies(503);
-        let settings = json!({"group": "g", "rules": []});
-        assert_eq!(
-            refused("limit-count", settings),
-            "group and rules cannot be specified at the same time"
-        );
-    }
-}
+mod tests;

@@ -38,6 +38,9 @@ impl From<Reply> for Step {
 /// What a plugin waits for.
 pub(crate) type Waiting<'a> = Pin<Box<dyn Future<Output = Step> + 'a>>;
 
+/// What a plugin does to a body.
+pub(crate) type Changing<'a> = Pin<Box<dyn Future<Output = ()> + 'a>>;
+
 /// A plugin with a configuration, compiled and shared by all workers.
 ///
 /// What it remembers about one request it keeps in the [`Exchange`].
@@ -59,6 +62,12 @@ pub(crate) trait Plugin: Debug + Send + Sync {
 
     /// Sees a response's head, also of replies that plugins made.
     fn header_filter(&self, _: &mut Answer<'_>, _: &mut ResponseHead) {}
+
+    /// Changes a response's body, after all plugins have seen its head; only for plugins whose
+    /// definition says that they use bodies.
+    fn body<'a>(&'a self, _: &'a mut Answer<'_>) -> Option<Changing<'a>> {
+        None
+    }
 
     /// Whether [`Self::header_filter`] reads the request.
     fn reads_request_late(&self) -> bool {

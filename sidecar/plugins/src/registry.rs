@@ -11,8 +11,9 @@ use crate::link::Link;
 use crate::{
     api_breaker, basic_auth, client_control, consumer_restriction, cors, csrf, fault_injection,
     file_logger, hmac_auth, http_logger, ip_restriction, jwt_auth, key_auth, limit_conn,
-    limit_count, limit_req, mocking, multi_auth, real_ip, referer_restriction, request_id,
-    response_rewrite, syslog, tcp_logger, ua_restriction, udp_logger, uri_blocker, workflow,
+    limit_count, limit_req, mocking, multi_auth, prometheus, public_api, real_ip,
+    referer_restriction, request_id, request_validation, response_rewrite, syslog, tcp_logger,
+    ua_restriction, udp_logger, uri_blocker, workflow,
 };
 
 /// By priority, highest first.
@@ -28,6 +29,7 @@ const ALL: &[&Definition] = &[
     &referer_restriction::DEFINITION,
     &csrf::DEFINITION,
     &uri_blocker::DEFINITION,
+    &request_validation::DEFINITION,
     &multi_auth::DEFINITION,
     &hmac_auth::DEFINITION,
     &basic_auth::DEFINITION,
@@ -40,6 +42,8 @@ const ALL: &[&Definition] = &[
     &limit_count::DEFINITION,
     &limit_req::DEFINITION,
     &response_rewrite::DEFINITION,
+    &public_api::DEFINITION,
+    &prometheus::DEFINITION,
     &http_logger::DEFINITION,
     &tcp_logger::DEFINITION,
     &syslog::DEFINITION,

@@ -1,16 +1,22 @@
-//! `response-rewrite`: another status, other headers.
+//! `response-rewrite`: another status, other headers, another body.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use bytes::Bytes;
+use http::header::{CONTENT_ENCODING, ETAG, LAST_MODIFIED};
 use http::response::Parts as ResponseHead;
 use http::{HeaderName, HeaderValue, StatusCode};
+use regex::{Regex, RegexBuilder};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use weft_apisix::Rule;
 
 use crate::definition::{Context, Definition, decode};
 use crate::exchange::Answer;
-use crate::plugin::Plugin;
+use crate::plugin::{Changing, Plugin};
 use crate::template::Template;
 
 pub(crate) const DEFINITION: Definition = Definition::new(
@@ -43,13 +49,30 @@ pub(crate) const DEFINITION: Definition = Definition::new(
                     }
                 }}
             ]},
+            "max_resp_body_size": {"type": "integer", "minimum": 1, "default": 67108864},
+            "body": {"type": "string"},
+            "body_base64": {"type": "boolean", "default": false},
             "status_code": {"type": "integer", "minimum": 200, "maximum": 598},
-            "vars": {"type": "array"}
+            "vars": {"type": "array"},
+            "filters": {"type": "array", "minItems": 1, "items": {
+                "type": "object",
+                "required": ["regex", "replace"],
+                "properties": {
+                    "regex": {"type": "string", "minLength": 1},
+                    "scope": {"type": "string", "enum": ["once", "global"], "default": "once"},
+                    "replace": {"type": "string"},
+                    "options": {"type": "string", "default": "jo"}
+                }
+            }}
         },
-        "additionalProperties": false
+        "dependencies": {
+            "body": {"not": {"required": ["filters"]}},
+            "filters": {"not": {"required": ["body"]}}
+        }
     }"#,
     compile,
-);
+)
+.with_io(|settings| settings.get("body").or_else(|| settings.get("filters")).is_some());
 
 #[derive(Debug)]
 struct ResponseRewrite {
@@ -58,6 +81,24 @@ struct ResponseRewrite {
     set: Vec<(HeaderName, Template)>,
     remove: Vec<HeaderName>,
     vars: Option<Rule>,
+    content: Content,
+    /// Bytes of a body that `filters` look at.
+    most: usize,
+}
+
+/// What becomes of the body.
+#[derive(Debug)]
+enum Content {
+    Kept,
+    Replaced(Bytes),
+    Filtered(Vec<Filter>),
+}
+
+#[derive(Debug)]
+struct Filter {
+    regex: Regex,
+    replace: String,
+    all: bool,
 }
 
 fn compile(settings: &Value, _: &Context<'_>) -> Result<Arc<dyn Plugin>, String> {
@@ -66,11 +107,48 @@ fn compile(settings: &Value, _: &Context<'_>) -> Result<Arc<dyn Plugin>, String>
         status_code: Option<u16>,
         headers: Option<Map<String, Value>>,
         vars: Option<Value>,
+        body: Option<String>,
+        body_base64: bool,
+        #[serde(default)]
+        filters: Vec<RawFilter>,
+        max_resp_body_size: usize,
+    }
+    #[derive(Deserialize)]
+    struct RawFilter {
+        regex: String,
+        scope: String,
+        replace: String,
+        options: String,
     }
     let raw: Raw = decode(settings)?;
     let status = raw.status_code.map(StatusCode::from_u16).transpose();
     let vars = raw.vars.as_ref().map(Rule::compile).transpose();
+    let filter = |filter: &RawFilter| {
+        let regex = RegexBuilder::new(&filter.regex)
+            .case_insensitive(filter.options.contains('i'))
+            .multi_line(filter.options.contains('m'))
+            .dot_matches_new_line(filter.options.contains('s'))
+            .build();
+        let wrong = |error| format!("regex \"{}\" validation failed: {error}", filter.regex);
+        // `$1x` is the first group and an x.
+        let groups = Regex::new(r"\$(\d+)").map_err(|error| error.to_string())?;
+        let replace = groups.replace_all(&filter.replace, "$${$1}").into_owned();
+        let all = filter.scope == "global";
+        Ok::<_, String>(Filter { regex: regex.map_err(wrong)?, replace, all })
+    };
+    let content = match raw.body {
+        Some(body) if raw.body_base64 => {
+            let decoded = BASE64_STANDARD.decode(&body).ok().filter(|body| !body.is_empty());
+            Content::Replaced(decoded.ok_or("invalid base64 content")?.into())
+        }
+        None if raw.body_base64 => return Err("invalid base64 content".into()),
+        Some(body) => Content::Replaced(body.into()),
+        None if raw.filters.is_empty() => Content::Kept,
+        None => Content::Filtered(raw.filters.iter().map(filter).collect::<Result<_, _>>()?),
+    };
     let mut plugin = ResponseRewrite {
+        content,
+        most: raw.max_resp_body_size,
         status: status.map_err(|error| error.to_string())?,
         add: Vec::new(),
         set: Vec::new(),
@@ -134,6 +212,12 @@ impl Plugin for ResponseRewrite {
         if let Some(status) = self.status {
             head.status = status;
         }
+        if !matches!(self.content, Content::Kept) {
+            for name in [CONTENT_ENCODING, LAST_MODIFIED, ETAG] {
+                head.headers.remove(name);
+            }
+            answer.keep(Matched);
+        }
         let value = |template: &Template, head: &ResponseHead| {
             HeaderValue::from_str(&template.render(&answer.variables(head))).ok()
         };
@@ -151,7 +235,32 @@ impl Plugin for ResponseRewrite {
             head.headers.remove(name);
         }
     }
+
+    fn body<'a>(&'a self, answer: &'a mut Answer<'_>) -> Option<Changing<'a>> {
+        answer.kept::<Matched>()?;
+        Some(Box::pin(async move {
+            let body = &mut answer.cx.io().response;
+            match &self.content {
+                Content::Kept => {}
+                Content::Replaced(content) => body.replace(content.clone()),
+                Content::Filtered(filters) => {
+                    // A larger body passes as it is; APISIX would cut it.
+                    let Ok(content) = body.read(self.most).await else { return };
+                    let Ok(text) = std::str::from_utf8(&content) else { return };
+                    let changed = filters.iter().fold(Cow::Borrowed(text), |text, filter| {
+                        let replace = filter.replace.as_str();
+                        let times = usize::from(!filter.all);
+                        Cow::Owned(filter.regex.replacen(&text, times, replace).into_owned())
+                    });
+                    body.replace(changed.into_owned().into());
+                }
+            }
+        }))
+    }
 }
+
+/// The conditions held.
+struct Matched;
 
 #[cfg(test)]
 mod tests {
@@ -179,6 +288,26 @@ mod tests {
         assert_eq!(reply.header("x-c"), None);
     }
 
+    #[tokio::test]
+    async fn bodies_are_replaced_and_filtered() {
+        for (settings, body) in [
+            (json!({"body": "other"}), "other"),
+            (json!({"body": "b3RoZXI=", "body_base64": true}), "other"),
+            (json!({"filters": [{"regex": "l", "replace": "L"}]}), "heLlo world"),
+            (
+                json!({"filters": [{"regex": "L", "replace": "-", "scope": "global", "options": "i"}]}),
+                "he--o wor-d",
+            ),
+            (json!({"filters": [{"regex": "(w)o", "replace": "$1"}]}), "hello wrld"),
+            (json!({"body": "other", "vars": [["status", "==", 500]]}), "hello world"),
+        ] {
+            let mut outcome = Case::new("response-rewrite", settings.clone()).get("/").run();
+            let reply = outcome.respond_body(200, &[("etag", "x")], "hello world").await;
+            assert_eq!(reply.text(), body, "{settings}");
+            assert_eq!(reply.header("etag").is_some(), settings.get("vars").is_some());
+        }
+    }
+
     #[test]
     fn conditions_read_the_response() {
         let settings = json!({"headers": {"x-a": "1"}, "vars": [["status", "==", 500]]});
@@ -196,5 +325,10 @@ mod tests {
         );
         let error = refused("response-rewrite", json!({"vars": [["a", "x", "b"]]}));
         assert_eq!(error, "failed to validate the 'vars' expression: invalid operator 'x'");
+        let error = refused("response-rewrite", json!({"body": "~", "body_base64": true}));
+        assert_eq!(error, "invalid base64 content");
+        let error =
+            refused("response-rewrite", json!({"filters": [{"regex": "(", "replace": ""}]}));
+        assert!(error.starts_with("regex \"(\" validation failed: "), "{error}");
     }
 }

@@ -4,12 +4,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use bytes::Bytes;
 use http::request::Parts as RequestHead;
 use http::response::Parts as ResponseHead;
 use http::{HeaderMap, Request, Response};
 use serde_json::{Value, json};
 use weft_filter_api::{
-    ConnectionFacts, Flow, HttpFilter, LocalReply, Protocol, RouteFilterConfig, StreamCx,
+    ConnectionFacts, Flow, HttpFilter, LocalReply, MessageBody, Protocol, ReadError,
+    RouteFilterConfig, StreamCx,
 };
 
 use crate::{Chain, ChainFilter, Consumers};
@@ -20,6 +22,7 @@ pub(crate) struct Case {
     consumers: Option<Arc<Consumers>>,
     request: http::request::Builder,
     remote: SocketAddr,
+    body: Bytes,
 }
 
 /// What became of a request.
@@ -62,6 +65,7 @@ impl Case {
             consumers: None,
             request: Request::builder(),
             remote: SocketAddr::from(([192, 0, 2, 1], 40_000)),
+            body: Bytes::new(),
         }
     }
 
@@ -79,6 +83,7 @@ impl Case {
             consumers: self.consumers.clone(),
             request: Request::builder(),
             remote: self.remote,
+            body: Bytes::new(),
         }
     }
 
@@ -95,6 +100,10 @@ impl Case {
         Self { request, ..self }
     }
 
+    pub(crate) fn body(self, body: &'static str) -> Self {
+        Self { body: Bytes::from_static(body.as_bytes()), ..self }
+    }
+
     pub(crate) fn header(self, name: &str, value: &str) -> Self {
         Self { request: self.request.header(name, value), ..self }
     }
@@ -104,7 +113,7 @@ impl Case {
     pub(crate) fn run(self) -> Outcome {
         let (mut outcome, chain) = self.begin();
         let (cx, head) = (&mut outcome.cx, &mut outcome.head);
-        let reply = match ChainFilter.request(cx, head, Some(&chain)) {
+        let reply = match PLAIN.request(cx, head, Some(&chain)) {
             Flow::Continue => None,
             Flow::Reply(reply) => Some(reply),
             Flow::Await(_) => panic!("it waits"),
@@ -116,7 +125,7 @@ impl Case {
     pub(crate) async fn run_waiting(self) -> Outcome {
         let (mut outcome, chain) = self.begin();
         let (cx, head) = (&mut outcome.cx, &mut outcome.head);
-        let reply = match ChainFilter.request(cx, head, Some(&chain)) {
+        let reply = match PLAIN.request(cx, head, Some(&chain)) {
             Flow::Continue => None,
             Flow::Reply(reply) => Some(reply),
             Flow::Await(waiting) => waiting.await,
@@ -140,6 +149,7 @@ impl Case {
         if let Some(consumers) = self.consumers {
             cx.state.insert(consumers);
         }
+        cx.io().request = MessageBody::full(self.body);
         let head = self.request.body(()).expect("a request").into_parts().0;
         let chain = Arc::clone(&self.chain);
         (Outcome { chain: self.chain, cx, head, reply: None }, chain)
@@ -165,6 +175,33 @@ impl Outcome {
         self.head.uri.to_string()
     }
 
+    /// The request's body as the upstream sees it.
+    pub(crate) fn request_body(mut self) -> String {
+        let body = self.cx.io().request.whole().expect("it is whole");
+        String::from_utf8(body.to_vec()).expect("text")
+    }
+
+    /// Reads the request's body as the upstream does.
+    pub(crate) async fn read_request_body(&mut self) -> Result<Bytes, ReadError> {
+        self.cx.io().request.read(usize::MAX).await
+    }
+
+    /// What becomes of an upstream's response with a body.
+    pub(crate) async fn respond_body(
+        &mut self,
+        status: u16,
+        headers: &[(&str, &str)],
+        body: &str,
+    ) -> Seen {
+        let mut head = response(status, headers);
+        self.cx.io().response = MessageBody::full(Bytes::copy_from_slice(body.as_bytes()));
+        if let Flow::Await(waiting) = IO.response(&mut self.cx, &mut head, Some(&self.chain)) {
+            waiting.await;
+        }
+        let body = self.cx.io().response.whole().expect("it is whole");
+        Seen { head, body: String::from_utf8_lossy(&body).into_owned() }
+    }
+
     pub(crate) fn cx(&self) -> &StreamCx {
         &self.cx
     }
@@ -182,7 +219,7 @@ impl Outcome {
         let (mut head, ()) = Response::new(()).into_parts();
         (head.status, head.headers) = (reply.status, reply.headers);
         let body = String::from_utf8_lossy(&reply.body).into_owned();
-        ChainFilter.response(&mut self.cx, &mut head, Some(&self.chain));
+        PLAIN.response(&mut self.cx, &mut head, Some(&self.chain));
         Seen { head, body }
     }
 
@@ -192,12 +229,8 @@ impl Outcome {
     }
 
     pub(crate) fn respond_with(&mut self, status: u16, headers: &[(&str, &str)]) -> Seen {
-        let mut response = Response::builder().status(status);
-        for (name, value) in headers {
-            response = response.header(*name, *value);
-        }
-        let mut head = response.body(()).expect("a response").into_parts().0;
-        ChainFilter.response(&mut self.cx, &mut head, Some(&self.chain));
+        let mut head = response(status, headers);
+        PLAIN.response(&mut self.cx, &mut head, Some(&self.chain));
         Seen { head, body: String::new() }
     }
 }
@@ -219,6 +252,18 @@ impl Seen {
     pub(crate) fn text(&self) -> &str {
         &self.body
     }
+}
+
+/// The filter for chains that look into bodies.
+const PLAIN: ChainFilter = ChainFilter { uses_io: false };
+const IO: ChainFilter = ChainFilter { uses_io: true };
+
+fn response(status: u16, headers: &[(&str, &str)]) -> ResponseHead {
+    let mut response = Response::builder().status(status);
+    for (name, value) in headers {
+        response = response.header(*name, *value);
+    }
+    response.body(()).expect("a response").into_parts().0
 }
 
 fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {

@@ -49,15 +49,25 @@ impl Case {
     }
 
     async fn get(&self, side: Side, path: &str, headers: &[(&str, &str)]) -> Result<Reply> {
+        self.send(side, Request::get(path), headers, "").await
+    }
+
+    async fn send(
+        &self,
+        side: Side,
+        request: http::request::Builder,
+        headers: &[(&str, &str)],
+        body: &'static str,
+    ) -> Result<Reply> {
         let (from, to) = match side {
             Side::North => (&self.outsider, (self.edge.host.ipv4(), EDGE_PORT).into()),
             Side::East => (&self.client.host, self.inside),
         };
-        let mut request = Request::get(path).header("host", "shop");
+        let mut request = request.header("host", "shop");
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let request = request.body(Full::<Bytes>::default())?;
+        let request = request.body(Full::new(Bytes::from_static(body.as_bytes())))?;
         timeout(DEADLINE, send_on(connect(from, to).await?, request)).await?
     }
 
@@ -138,4 +148,44 @@ async fn plugins_and_consumers_take_effect_at_the_edge_and_inside_the_mesh() -> 
         ensure!(!dump.contains("\"k1\""), "a key is shown");
     }
     Ok(())
+}
+
+#[tokio::test]
+async fn bodies_are_validated_and_rewritten_and_limits_hold() -> Result<()> {
+    let plugins = json!({"plugins": {
+        "request-validation": {"body_schema": {"required": ["n"]}},
+        "response-rewrite": {"filters": [{"regex": "n", "replace": "N", "scope": "global"}]},
+        "prometheus": {},
+    }});
+    let case = Case::start(&plugins).await?;
+    case.settles("/", &[], 400).await?;
+    for side in [Side::North, Side::East] {
+        let reply = case.send(side, Request::post("/"), &[], "{\"n\":1}").await?;
+        ensure!(reply.text() == "{\"N\":1}", "{side:?} {} {}", reply.status, reply.text());
+        let reply = case.send(side, Request::post("/"), &[], "{}").await?;
+        // The refusal is a response like others, and rewritten too.
+        ensure!(reply.text() == "property \"N\" is required", "{side:?} {}", reply.text());
+    }
+    let limited = json!({"plugins": {
+        "limit-count": {"count": 2, "time_window": 3600, "rejected_code": 429},
+        "client-control": {"max_body_size": 5},
+    }});
+    case.world.put_route("shop", 8080, &limited, &json!({})).await?;
+    case.settles("/", &[], 429).await?;
+    let metrics = json!({
+        "uri": "/apisix/prometheus/metrics", "hosts": ["metrics"],
+        "plugins": {"public-api": {}},
+    });
+    case.put("routes/metrics", &metrics).await?;
+    until("the metrics", || async {
+        let request = Request::get("/apisix/prometheus/metrics").header("host", "metrics");
+        let request = request.body(Full::<Bytes>::default())?;
+        let edge = (case.edge.host.ipv4(), EDGE_PORT).into();
+        let stream = connect(&case.outsider, edge).await?;
+        let reply = timeout(DEADLINE, send_on(stream, request)).await??;
+        let line = "apisix_http_status{code=\"200\",route=\"shop\",matched_uri=\"/*\"";
+        ensure!(reply.text().contains(line), "{} {}", reply.status, reply.text());
+        Ok(())
+    })
+    .await
 }

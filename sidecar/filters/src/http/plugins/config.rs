@@ -12,8 +12,10 @@ use weft_xds_proto::pb::google::protobuf::Any;
 use crate::config::FieldError;
 use crate::{FilterCx, HttpFilterKind};
 
-pub(crate) fn chain(_: &Any, _: &mut FilterCx<'_>) -> Result<HttpFilterKind, FieldError> {
-    Ok(HttpFilterKind::Filter(Arc::new(ChainFilter)))
+/// `uses_io`: for the chains that look into bodies.
+pub(crate) fn chain(config: &Any, _: &mut FilterCx<'_>) -> Result<HttpFilterKind, FieldError> {
+    let uses_io = TypedStruct::open(config)?.value["uses_io"] == true;
+    Ok(HttpFilterKind::Filter(Arc::new(ChainFilter { uses_io })))
 }
 
 pub(crate) fn consumers(_: &Any, _: &mut FilterCx<'_>) -> Result<HttpFilterKind, FieldError> {
