@@ -324,3 +324,6 @@ fn copy_of(head: &RequestHead) -> RequestHead {
     copy.headers.clone_from(&head.headers);
     copy
 }
+
+#[cfg(test)]
+mod tests;

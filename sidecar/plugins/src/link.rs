@@ -1,11 +1,11 @@
 //! One plugin in a chain, with what `_meta` says of it.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
 
 use bytes::Bytes;
-use serde_json::Value;
-use weft_apisix::{Rule, Variables};
+use serde_json::{Value, json};
+use weft_apisix::{Rule, Schema, Variables};
 
 use crate::definition::{Context, Definition};
 use crate::plugin::Plugin;
@@ -55,6 +55,7 @@ impl Link {
         if meta["disable"] == true {
             return Ok(None);
         }
+        check_meta(&meta)?;
         secret::resolve(&mut settings, &Environment);
         registry::schema(definition).check(&mut settings)?;
         let context = Context { name: definition.name, owner, metadata };
@@ -77,6 +78,32 @@ impl Link {
     pub(crate) fn runs(&self, variables: &dyn Variables) -> bool {
         self.filter.as_ref().is_none_or(|filter| filter.holds(variables))
     }
+}
+
+/// Checks what `_meta` says, if anything.
+fn check_meta(meta: &Value) -> Result<(), String> {
+    static SCHEMA: LazyLock<Schema> = LazyLock::new(|| {
+        Schema::new(json!({
+            "type": "object",
+            "properties": {
+                "disable": {"type": "boolean"},
+                "error_response": {"oneOf": [{"type": "string"}, {"type": "object"}]},
+                "priority": {"type": "integer"},
+                "filter": {"type": "array"},
+                "pre_function": {"type": "string"},
+            },
+            "additionalProperties": false,
+        }))
+    });
+    if meta.is_null() {
+        return Ok(());
+    }
+    let checked = SCHEMA.check(&mut meta.clone());
+    checked.map_err(|error| format!("property \"_meta\" validation failed: {error}"))?;
+    if meta.get("pre_function").is_some() {
+        return Err("_meta.pre_function: Lua is not supported".to_owned());
+    }
+    Ok(())
 }
 
 fn next_id() -> u64 {
