@@ -45,14 +45,15 @@ test-interop: packages ## The suites against software that others wrote
 	$(CARGO) test --workspace --test differential
 	scripts/manifests.sh check
 	scripts/build-interop.sh
-	$(CARGO) test --workspace --test control_planes -- --ignored
+	scripts/install-h2spec.sh
+	$(CARGO) test --workspace --test control_planes --test h2spec -- --ignored
 
 record-interop: ## Record Envoy's answers for the differential cases
 	@scripts/install-envoy.sh
 	$(CARGO) build --workspace --bins
 	$(TARGET_DIR)/debug/weft-diff --update $(TARGET_DIR)/envoy/bin/envoy
 
-fuzz: ## Fuzz what reads bytes from outside, guided by coverage; SECONDS for each of TARGETS
+fuzz: ## Fuzz what reads bytes from outside; SECONDS for each of TARGETS, GUIDED=1 by coverage
 	@scripts/fuzz.sh $(SECONDS) $(TARGETS)
 
 lint: ## rustfmt, clippy, rustdoc and cargo-deny, warnings as errors

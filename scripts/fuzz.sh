@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Runs the fuzz targets, guided by coverage, each for so many seconds. Stable Rust is enough: the
-# counters are a pass of LLVM's, and libFuzzer comes with its crate.
+# Runs the fuzz targets, each for so many seconds: on mutated seeds, or with GUIDED=1 under
+# libFuzzer. Stable Rust is enough for that, too: the counters are a pass of LLVM's, and libFuzzer
+# comes with its crate.
 #
-#   scripts/fuzz.sh SECONDS [TARGET...]
+#   [GUIDED=1] scripts/fuzz.sh SECONDS [TARGET...]
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -11,10 +12,21 @@ shift
 host=$(rustc -vV | sed -n 's/^host: //p')
 folder=${CARGO_TARGET_DIR:-$PWD/target}
 fuzz=$folder/fuzz
-command -v c++ >/dev/null || scripts/install.sh g++
 
 cargo build --workspace --bin weft-fuzz
 plain=$folder/debug/weft-fuzz
+[ $# -gt 0 ] || mapfile -t list < <("$plain" list)
+if [ -z "${GUIDED:-}" ]; then
+    for target in "${@:-${list[@]}}"; do
+        seed=$RANDOM
+        "$plain" run "$target" --seconds "$seconds" --seed "$seed" && continue
+        echo "broken: $target; --seed $seed --last FILE keeps the input" >&2
+        exit 1
+    done
+    exit 0
+fi
+
+command -v c++ >/dev/null || scripts/install.sh g++
 passes="-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4"
 passes+=" -Cllvm-args=-sanitizer-coverage-inline-8bit-counters"
 passes+=" -Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares"
@@ -24,7 +36,6 @@ RUSTFLAGS="$passes -Cdebug-assertions" cargo build --release --target "$host" \
     --manifest-path tests/fuzz/libfuzzer/Cargo.toml --target-dir "$fuzz"
 guided=$fuzz/$host/release/weft-libfuzzer
 
-[ $# -gt 0 ] || mapfile -t list < <("$plain" list)
 broken=()
 for target in "${@:-${list[@]}}"; do
     corpus=$fuzz/corpus/$target

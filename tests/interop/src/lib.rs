@@ -1,3 +1,3 @@
-//! Control planes that others wrote, with `weft-sidecar` as their proxy.
+//! Software that others wrote, with `weft-sidecar` as its proxy.
 //!
 //! The suites are in `tests/`, the control planes beside them, one folder for each language.

@@ -15,6 +15,8 @@ use crate::{CodecError, Reason};
 
 /// How much is read at a time, bytes.
 const READ: usize = 64 << 10;
+/// How much is thrown away before a connection that broke the protocol is closed, bytes.
+const MAX_LINGER: usize = 256 << 10;
 /// What a connection keeps of its buffer when all is written, bytes.
 const KEPT: usize = 2 << 10;
 
@@ -34,13 +36,16 @@ pub(super) struct Link<T> {
     preface: usize,
     /// What the connection ends with, when the rest is written.
     ending: Option<Result<(), CodecError>>,
+    /// How much of what the peer still sends is thrown away once it was told what it did wrong:
+    /// closed with unread bytes, the connection would be reset and that be lost.
+    lingers: Option<usize>,
 }
 
 impl<T: AsyncRead + AsyncWrite + Unpin> Link<T> {
     pub(super) fn new(io: T, state: State) -> Self {
         let preface = if state.is_server { frame::PREFACE.len() } else { 0 };
         let state = Rc::new(RefCell::new(state));
-        Self { io, state, partial: Vec::new(), preface, ending: None }
+        Self { io, state, partial: Vec::new(), preface, ending: None, lingers: None }
     }
 
     /// Sends a ping that is answered by setting `pong`.
@@ -74,6 +79,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Link<T> {
                 }
                 // A peer that is gone already needs no farewell.
                 let _ = ready!(Pin::new(&mut self.io).poll_shutdown(cx));
+                ready!(self.poll_linger(cx));
                 return Poll::Ready(ending);
             }
             if flushed && self.is_done() {
@@ -88,6 +94,24 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Link<T> {
                 return Poll::Pending;
             }
         }
+    }
+
+    /// Whether it only waits for the peer to close.
+    pub(super) fn lingers(&self) -> bool {
+        self.lingers.is_some()
+    }
+
+    /// Ready when the peer has closed, or has sent more than is thrown away.
+    fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        while let Some(left) = self.lingers {
+            let mut scratch = [0; 1 << 10];
+            let mut buf = ReadBuf::new(&mut scratch);
+            let read = ready!(Pin::new(&mut self.io).poll_read(cx, &mut buf));
+            let count = buf.filled().len();
+            let more = read.is_ok() && count > 0;
+            self.lingers = left.checked_sub(count).filter(|_| more);
+        }
+        Poll::Ready(())
     }
 
     /// Whether nothing is left to do: the ending is decided then.
@@ -190,6 +214,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Link<T> {
         let last = state.last_id;
         frame::go_away(&mut state.out, last, reason);
         state.fail(&error);
+        self.lingers = state.is_server.then_some(MAX_LINGER);
         self.ending = Some(Err(error));
     }
 

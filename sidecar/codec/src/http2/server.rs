@@ -75,6 +75,12 @@ where
         self.futures.wake_connection();
     }
 
+    /// Whether it only waits for a client that broke the protocol to close. Whoever polls it
+    /// limits how long.
+    pub fn lingers(&self) -> bool {
+        self.link.lingers()
+    }
+
     /// Goes on with the connection and its streams; ready when it has ended.
     ///
     /// # Errors

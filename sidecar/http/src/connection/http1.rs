@@ -19,7 +19,7 @@ use crate::manager;
 
 /// How long a client that is still sending may take to read the last response
 /// (`delayed_close_timeout`).
-const LINGER: Duration = Duration::from_secs(1);
+pub(super) const LINGER: Duration = Duration::from_secs(1);
 
 /// The codec of a connection; its requests are handled by the connection manager.
 pub(super) fn http1<'a>(

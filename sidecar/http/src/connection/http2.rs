@@ -10,7 +10,9 @@ use weft_codec::CodecError;
 use weft_codec::http2::{Alarm, Pings, Server, ServerOptions};
 use weft_model::HttpConnectionManager;
 use weft_net::Deadline;
+use weft_telemetry::clock;
 
+use super::http1::LINGER;
 use super::{Codec, HttpConnection};
 use crate::manager;
 
@@ -23,7 +25,8 @@ where
     let start = move |request, reply: weft_codec::http2::Reply| {
         reply.with(manager::handle(&shared, request))
     };
-    Http2(Box::new(Server::new(io, &options(&connection.manager), pings(connection), start)))
+    let server = Server::new(io, &options(&connection.manager), pings(connection), start);
+    Http2 { server: Box::new(server), linger: connection.worker.timers.deadline() }
 }
 
 fn options(manager: &HttpConnectionManager) -> ServerOptions {
@@ -58,7 +61,11 @@ impl Alarm for Wheel {
     }
 }
 
-struct Http2<S>(Box<S>);
+struct Http2<S> {
+    server: Box<S>,
+    /// Until when a client that broke the protocol may read what it was told.
+    linger: Deadline,
+}
 
 impl<T, A, S, F> Codec for Http2<Server<T, A, S, F>>
 where
@@ -70,10 +77,18 @@ where
     const ANNOUNCES: bool = true;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), CodecError>> {
-        self.get_mut().0.poll(cx)
+        let this = self.get_mut();
+        let result = this.server.poll(cx);
+        if result.is_pending() && this.server.lingers() {
+            if this.linger.at().is_none() {
+                this.linger.set(clock::now().checked_add(LINGER));
+            }
+            return this.linger.poll_due(cx).map(Ok);
+        }
+        result
     }
 
     fn shut_down(self: Pin<&mut Self>) {
-        self.get_mut().0.shut_down();
+        self.get_mut().server.shut_down();
     }
 }
