@@ -6,6 +6,7 @@ mod hash;
 mod mirror;
 mod prepare;
 mod retry;
+mod retry_headers;
 mod service_time;
 mod source;
 mod timeouts;
@@ -52,6 +53,11 @@ pub(crate) async fn forward(plan: &Plan<'_>, action: &Forward, stream: &mut Stre
         return local(stream, refusal, grpc);
     }
     let limits = timeouts::limits(plan, action, stream);
+    // Filters may have asked, too.
+    let steered = plan.kind.steers || !plan.connection.manager.filters.is_empty();
+    let route = action.retry.as_deref();
+    let asked = steered.then(|| retry_headers::policy(&mut stream.head.headers, route)).flatten();
+    let retry = asked.as_deref().or(route);
     prepare::request(plan, action, &target, stream);
     // The shorter one: a limit of one try is dropped where that of the exchange is not longer.
     if let Some(expected) = limits.one_try.or(limits.response) {
@@ -60,12 +66,12 @@ pub(crate) async fn forward(plan: &Plan<'_>, action: &Forward, stream: &mut Stre
     stream.log_request();
     let kept = plan.response_reads_request(target.response_changes());
     let kept = kept.then(|| Box::new(copy_of(&stream.head)));
-    let source = RequestSource::new(action.retry.is_some(), target.buffer_limit, stream);
+    let source = RequestSource::new(retry.is_some(), target.buffer_limit, stream);
     stream.begin_exchange(limits);
     if !action.mirrors.is_empty() {
         mirror::start(plan, action, &stream.head, &source);
     }
-    let tries = Tries { plan, action, target: &target };
+    let tries = Tries { plan, action, target: &target, retry };
     match tries.run(stream, &source).await {
         Ok(mut answer) => {
             answer_came(plan, &target, stream, &mut answer, kept.as_deref());

@@ -32,17 +32,21 @@ names! {
     ENVOY_RETRY_ON = "x-envoy-retry-on";
     ENVOY_RETRY_GRPC_ON = "x-envoy-retry-grpc-on";
     ENVOY_MAX_RETRIES = "x-envoy-max-retries";
+    ENVOY_RETRIABLE_CODES = "x-envoy-retriable-status-codes";
+    ENVOY_RETRIABLE_HEADERS = "x-envoy-retriable-header-names";
     ENVOY_TIMEOUT = "x-envoy-upstream-rq-timeout-ms";
     ENVOY_PER_TRY_TIMEOUT = "x-envoy-upstream-rq-per-try-timeout-ms";
     ENVOY_SERVICE_TIME = "x-envoy-upstream-service-time";
 }
 
 /// Headers by which only internal requests may steer the proxy: removed from all others.
-pub(crate) const INTERNAL: [HeaderName; 12] = [
+pub(crate) const INTERNAL: [HeaderName; 14] = [
     ENVOY_INTERNAL,
     ENVOY_RETRY_ON,
     ENVOY_RETRY_GRPC_ON,
     ENVOY_MAX_RETRIES,
+    ENVOY_RETRIABLE_CODES,
+    ENVOY_RETRIABLE_HEADERS,
     HeaderName::from_static("x-envoy-upstream-alt-stat-name"),
     ENVOY_TIMEOUT,
     ENVOY_PER_TRY_TIMEOUT,

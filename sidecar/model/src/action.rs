@@ -337,6 +337,21 @@ impl RetryOn {
     /// `http3-post-connect-failure`; accepted, without effect.
     pub const HTTP3: u32 = 1 << 15;
 
+    /// All conditions that are words of gRPC's.
+    pub const GRPC: u32 = Self::GRPC_CANCELLED
+        | Self::GRPC_DEADLINE
+        | Self::GRPC_INTERNAL
+        | Self::GRPC_EXHAUSTED
+        | Self::GRPC_UNAVAILABLE;
+
+    /// What a list of words stands for, unknown ones left out as Envoy does.
+    #[must_use]
+    pub fn of_words(list: &str) -> Self {
+        let bit = |word: &str| RETRY_WORDS.iter().find(|(known, _)| *known == word);
+        let bits = list.split(',').filter_map(|word| bit(word.trim()));
+        Self(bits.fold(0, |all, (_, bit)| all | bit))
+    }
+
     /// Whether any of these bits is set.
     #[must_use]
     pub fn any(self, bits: u32) -> bool {
@@ -344,8 +359,28 @@ impl RetryOn {
     }
 }
 
+/// The words of `retry_on`.
+const RETRY_WORDS: &[(&str, u32)] = &[
+    ("5xx", RetryOn::SERVER_ERROR),
+    ("gateway-error", RetryOn::GATEWAY_ERROR),
+    ("reset", RetryOn::RESET),
+    ("reset-before-request", RetryOn::RESET_BEFORE_REQUEST),
+    ("connect-failure", RetryOn::CONNECT_FAILURE),
+    ("refused-stream", RetryOn::REFUSED_STREAM),
+    ("retriable-4xx", RetryOn::RETRIABLE_4XX),
+    ("retriable-status-codes", RetryOn::STATUS_CODES),
+    ("retriable-headers", RetryOn::HEADERS),
+    ("envoy-ratelimited", RetryOn::RATE_LIMITED),
+    ("http3-post-connect-failure", RetryOn::HTTP3),
+    ("cancelled", RetryOn::GRPC_CANCELLED),
+    ("deadline-exceeded", RetryOn::GRPC_DEADLINE),
+    ("internal", RetryOn::GRPC_INTERNAL),
+    ("resource-exhausted", RetryOn::GRPC_EXHAUSTED),
+    ("unavailable", RetryOn::GRPC_UNAVAILABLE),
+];
+
 /// `RetryPolicy`
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct RetryPolicy {
     /// `retry_on`
     pub on: RetryOn,
@@ -367,4 +402,28 @@ pub struct RetryPolicy {
     pub avoid_previous_hosts: bool,
     /// `host_selection_retry_max_attempts`
     pub host_attempts: u32,
+}
+
+impl RetryPolicy {
+    /// `retry_back_off` when it is not set: the base and the longest.
+    pub const USUAL_BACK_OFF: (Duration, Duration) =
+        (Duration::from_millis(25), Duration::from_millis(250));
+
+    /// One retry, for nothing yet: what a request adds to where its route has no policy.
+    #[must_use]
+    pub fn of_nothing() -> Self {
+        let (base_interval, max_interval) = Self::USUAL_BACK_OFF;
+        Self {
+            on: RetryOn::default(),
+            retries: 1,
+            per_try_timeout: None,
+            per_try_idle_timeout: None,
+            status_codes: SmallVec::new(),
+            headers: Vec::new(),
+            base_interval,
+            max_interval,
+            avoid_previous_hosts: false,
+            host_attempts: 1,
+        }
+    }
 }

@@ -7,7 +7,7 @@ use std::task::Poll;
 use http::header::SET_COOKIE;
 use http::{HeaderValue, Request};
 use weft_filter_api::LocalReply;
-use weft_model::Forward;
+use weft_model::{Forward, RetryPolicy};
 use weft_upstream::{PickContext, Picked, UpstreamResponse};
 
 use super::choose::Target;
@@ -29,6 +29,8 @@ pub(super) struct Tries<'a> {
     pub(super) plan: &'a Plan<'a>,
     pub(super) action: &'a Forward,
     pub(super) target: &'a Target<'a>,
+    /// The route's policy, with what the request has added.
+    pub(super) retry: Option<&'a RetryPolicy>,
 }
 
 impl Tries<'_> {
@@ -38,7 +40,7 @@ impl Tries<'_> {
         stream: &mut Stream,
         source: &RequestSource,
     ) -> Result<Box<Answer>, Box<LocalReply>> {
-        let mut retries = Retries::new(self.action.retry.as_deref());
+        let mut retries = Retries::new(self.retry);
         let Affinity { hash, cookie } = if self.action.hash.is_empty() {
             Affinity::default()
         } else {
@@ -110,6 +112,9 @@ impl Tries<'_> {
                 if matches!(expired, Expired::Response | Expired::Try) {
                     self.target.cluster.timed_out(&picked);
                 }
+                if let Expired::Try = expired {
+                    self.target.cluster.handle().stats().rq_per_try_timeout.inc();
+                }
                 return Err(Failure::Expired(expired));
             }
         };
@@ -156,7 +161,7 @@ impl Tries<'_> {
         retries: &Retries<'_>,
     ) -> Box<Answer> {
         stream.response_began();
-        if retries.is_retrying() {
+        if retries.is_retrying() && !retries.covers_response(came.head.status, &came.head.headers) {
             self.target.cluster.handle().stats().rq_retry_success.inc();
         }
         let place = Box::new_uninit();
@@ -169,11 +174,8 @@ impl Tries<'_> {
     }
 
     fn give_up(&self, stream: &mut Stream, failure: Failure) -> Box<LocalReply> {
-        let stats = self.target.cluster.handle().stats();
-        match &failure {
-            Failure::Expired(Expired::Response) => stats.rq_timeout.inc(),
-            Failure::Expired(Expired::Try) => stats.rq_per_try_timeout.inc(),
-            _ => {}
+        if let Failure::Expired(Expired::Response) = failure {
+            self.target.cluster.handle().stats().rq_timeout.inc();
         }
         let late = matches!(failure, Failure::Expired(Expired::Duration));
         let mut reply = failure.into_reply(stream);

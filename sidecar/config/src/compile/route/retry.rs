@@ -9,29 +9,6 @@ use weft_xds_proto::pb::envoy::config::route::v3::{
     RetryPolicy as PbRetry, retry_policy::RetryBackOff,
 };
 
-/// `retry_back_off.base_interval` when it is not set.
-const BASE: Duration = Duration::from_millis(25);
-
-/// The words of `retry_on`.
-const WORDS: &[(&str, u32)] = &[
-    ("5xx", RetryOn::SERVER_ERROR),
-    ("gateway-error", RetryOn::GATEWAY_ERROR),
-    ("reset", RetryOn::RESET),
-    ("reset-before-request", RetryOn::RESET_BEFORE_REQUEST),
-    ("connect-failure", RetryOn::CONNECT_FAILURE),
-    ("refused-stream", RetryOn::REFUSED_STREAM),
-    ("retriable-4xx", RetryOn::RETRIABLE_4XX),
-    ("retriable-status-codes", RetryOn::STATUS_CODES),
-    ("retriable-headers", RetryOn::HEADERS),
-    ("envoy-ratelimited", RetryOn::RATE_LIMITED),
-    ("http3-post-connect-failure", RetryOn::HTTP3),
-    ("cancelled", RetryOn::GRPC_CANCELLED),
-    ("deadline-exceeded", RetryOn::GRPC_DEADLINE),
-    ("internal", RetryOn::GRPC_INTERNAL),
-    ("resource-exhausted", RetryOn::GRPC_EXHAUSTED),
-    ("unavailable", RetryOn::GRPC_UNAVAILABLE),
-];
-
 /// Compiles a retry policy. Unknown words of `retry_on` are left out, as Envoy does: Istio puts
 /// status codes among them, which count as `retriable_status_codes`.
 pub(super) fn retry(config: &PbRetry) -> Result<RetryPolicy, FieldError> {
@@ -41,10 +18,6 @@ pub(super) fn retry(config: &PbRetry) -> Result<RetryPolicy, FieldError> {
     ];
     if let Some((_, field)) = refused.iter().find(|(set, _)| *set) {
         return Err(FieldError::unsupported(field));
-    }
-    let mut on = RetryOn::default();
-    for word in config.retry_on.split(',').map(str::trim) {
-        on.0 |= WORDS.iter().find(|(known, _)| *known == word).map_or(0, |(_, bit)| *bit);
     }
     let mut status_codes = SmallVec::new();
     for (index, code) in config.retriable_status_codes.iter().enumerate() {
@@ -59,7 +32,7 @@ pub(super) fn retry(config: &PbRetry) -> Result<RetryPolicy, FieldError> {
     let (base_interval, max_interval) =
         back_off(config.retry_back_off.as_ref()).within("retry_back_off")?;
     Ok(RetryPolicy {
-        on,
+        on: RetryOn::of_words(&config.retry_on),
         retries: config.num_retries.as_ref().map_or(1, |number| number.value),
         per_try_timeout: nonzero(opt_duration(config.per_try_timeout.as_ref(), "per_try_timeout")?),
         per_try_idle_timeout: nonzero(opt_duration(
@@ -90,7 +63,7 @@ fn previous_hosts(config: &PbRetry) -> Result<bool, FieldError> {
 }
 
 fn back_off(config: Option<&RetryBackOff>) -> Result<(Duration, Duration), FieldError> {
-    let Some(config) = config else { return Ok((BASE, BASE * 10)) };
+    let Some(config) = config else { return Ok(RetryPolicy::USUAL_BACK_OFF) };
     let base = opt_duration(config.base_interval.as_ref(), "base_interval")?;
     let base = nonzero(base).ok_or_else(|| FieldError::missing("base_interval"))?;
     let max = opt_duration(config.max_interval.as_ref(), "max_interval")?;
