@@ -90,9 +90,12 @@ impl ReplyBody {
         }
     }
 
-    fn cut_off(&mut self, flag: ResponseFlag, details: &'static str) {
+    fn cut_off(&mut self, flag: Option<ResponseFlag>, details: &'static str) {
         if let Some(mut stream) = self.stream.take() {
-            stream.cx.flags.set(flag);
+            match flag {
+                Some(flag) => stream.cx.flags.set(flag),
+                None => stream.ended_here = true,
+            }
             stream.cx.details = details.into();
         }
     }
@@ -127,7 +130,7 @@ impl ReplyBody {
             }
             Poll::Ready(Some(Err(error))) => {
                 let (flag, details) = broken_off(&error);
-                self.cut_off(flag, details);
+                self.cut_off(Some(flag), details);
                 Poll::Ready(Some(Err(error)))
             }
             Poll::Pending => {
@@ -135,6 +138,7 @@ impl ReplyBody {
                 match stream.poll_timer(cx) {
                     Poll::Pending => Poll::Pending,
                     Poll::Ready(expired) => {
+                        expired.count(&stream.connection.manager.stats);
                         let (flag, details) = timed_out(expired);
                         self.cut_off(flag, details);
                         Poll::Ready(Some(Err(CutOff::TimedOut)))
@@ -151,6 +155,10 @@ fn broken_off(error: &CutOff) -> (ResponseFlag, &'static str) {
         CutOff::Filtered(BodyError::Refused(_)) => {
             (ResponseFlag::LocalReset, "filter_ended_the_response")
         }
+        CutOff::Upstream(CodecError::Malformed(_)) => (
+            ResponseFlag::UpstreamProtocolError,
+            "upstream_reset_after_response_started{protocol_error}",
+        ),
         CutOff::Upstream(_) | CutOff::Filtered(BodyError::Broken) | CutOff::TimedOut => (
             ResponseFlag::UpstreamConnectionTermination,
             "upstream_reset_after_response_started{connection_termination}",
@@ -159,15 +167,13 @@ fn broken_off(error: &CutOff) -> (ResponseFlag, &'static str) {
 }
 
 /// What a limit that was passed in the middle of a response is called.
-fn timed_out(expired: Expired) -> (ResponseFlag, &'static str) {
+fn timed_out(expired: Expired) -> (Option<ResponseFlag>, &'static str) {
     match expired {
         Expired::Response | Expired::Try => {
-            (ResponseFlag::UpstreamRequestTimeout, "response_timeout")
+            (Some(ResponseFlag::UpstreamRequestTimeout), "response_timeout")
         }
-        Expired::Idle => (ResponseFlag::StreamIdleTimeout, "stream_idle_timeout"),
-        Expired::Duration | Expired::Request => {
-            (ResponseFlag::DurationTimeout, "max_duration_timeout")
-        }
+        Expired::Idle => (Some(ResponseFlag::StreamIdleTimeout), "stream_idle_timeout"),
+        Expired::Duration | Expired::Request => (None, "max_duration_timeout"),
     }
 }
 

@@ -29,7 +29,7 @@ const ADDED_HEADERS: usize = 4;
 /// Refusals that are no breach of the protocol in Envoy's books.
 const UNFLAGGED: [&str; 2] = [MISSING_HOST, NOT_A_PATH];
 const MISSING_HOST: &str = "missing_host_header";
-const NOT_A_PATH: &str = "absolute_path_rejected";
+pub(crate) const NOT_A_PATH: &str = "absolute_path_rejected";
 
 /// What was found out about a request besides what its head says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -197,7 +197,8 @@ fn check(
 ) -> Result<(), Box<LocalReply>> {
     if head.version == Version::HTTP_10 {
         if !manager.http1.accept_http_10 {
-            return Err(refuse(StatusCode::UPGRADE_REQUIRED, "low_version"));
+            let (status, text) = (StatusCode::UPGRADE_REQUIRED, "Upgrade Required");
+            return Err(Box::new(LocalReply::text(status, text, "low_version")));
         }
         if let Some(host) = &manager.http1.default_host
             && !head.headers.contains_key(HOST)
@@ -230,8 +231,14 @@ fn check_host(head: &mut RequestHead) -> Result<(), Box<LocalReply>> {
             head.headers.remove(HOST);
             return Ok(());
         }
-        if !matches!(head.uri.scheme_str(), Some("http" | "https")) {
-            return Err(refuse(StatusCode::BAD_REQUEST, "http1.invalid_url"));
+        let details = match head.uri.scheme_str() {
+            Some("http" | "https") => None,
+            Some(_) => Some("http1.invalid_scheme"),
+            None => Some("http1.codec_error"),
+        };
+        if let Some(details) = details {
+            let reply = LocalReply::text(StatusCode::BAD_REQUEST, "Bad Request", details);
+            return Err(Box::new(reply));
         }
         // Who the user is concerns no proxy (RFC 9110, 4.2.4).
         let host = authority.as_str();
@@ -281,7 +288,9 @@ fn check_underscores(
     }
     let odd: Vec<_> = headers.keys().filter(|name| name.as_str().contains('_')).cloned().collect();
     if !odd.is_empty() && manager.underscores == Underscores::Reject {
-        return Err(refuse(StatusCode::BAD_REQUEST, "http.unexpected_underscore"));
+        let details = "http1.unexpected_underscore";
+        let reply = LocalReply::text(StatusCode::BAD_REQUEST, "Bad Request", details);
+        return Err(Box::new(reply));
     }
     for name in odd {
         headers.remove(name);

@@ -96,7 +96,8 @@ async fn answer(mut stream: Box<Stream>) -> Response<ReplyBody> {
         }
         Err(refusal) => {
             stream.log_request();
-            if stream.cx.protocol != Protocol::Http2 && !refusal.status.is_redirection() {
+            let stays = refusal.status.is_redirection() || refusal.details == inbound::NOT_A_PATH;
+            if stream.cx.protocol != Protocol::Http2 && !stays {
                 stream.connection.end();
             }
             let grpc = inbound::is_grpc(&stream.head.headers);
@@ -125,7 +126,10 @@ async fn answer(mut stream: Box<Stream>) -> Response<ReplyBody> {
 /// Answers what is no request; the connection ends with the answer.
 pub(crate) fn refuse(connection: &Rc<HttpConnection>, refusal: Refusal) -> Response<ReplyBody> {
     let mut stream = Stream::begin(connection, Request::new(Incoming::Empty));
-    if refusal != Refusal::Late {
+    if refusal == Refusal::Late {
+        connection.manager.stats.rq_header_timeout.inc();
+    }
+    if !matches!(refusal, Refusal::Late | Refusal::Fragment) {
         connection.manager.stats.cx_protocol_error.inc();
         stream.cx.flags.set(ResponseFlag::DownstreamProtocolError);
     }

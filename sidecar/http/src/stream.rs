@@ -49,6 +49,8 @@ pub(crate) struct Stream {
     pub(crate) abandoned: bool,
     /// Whether the response went out whole.
     pub(crate) complete: bool,
+    /// A limit that has no flag of its own has ended it.
+    pub(crate) ended_here: bool,
 }
 
 /// How far a request's body has come; shared with the body itself.
@@ -144,6 +146,7 @@ impl Stream {
             sent: 0,
             abandoned: false,
             complete: false,
+            ended_here: false,
         };
         Box::write(place, stream)
     }
@@ -314,7 +317,7 @@ impl Drop for Stream {
         stats.rq_active.dec();
         if self.abandoned {
             stats.rq_rx_reset.inc();
-        } else if !self.complete && self.cx.flags.is_empty() {
+        } else if !self.complete && !self.ended_here && self.cx.flags.is_empty() {
             // Nobody on our side ended it: the client did.
             match self.cx.protocol {
                 Protocol::Http2 => self.cx.flags.set(ResponseFlag::DownstreamRemoteReset),

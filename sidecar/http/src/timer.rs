@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 use weft_net::{Deadline, Timers};
-use weft_telemetry::clock;
+use weft_telemetry::{HttpStats, clock};
 
 /// Which limit was passed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +20,18 @@ pub(crate) enum Expired {
     Duration,
     /// `request_timeout`: the request did not arrive in time.
     Request,
+}
+
+impl Expired {
+    /// Counts it where it is one of the client's limits.
+    pub(crate) fn count(self, stats: &HttpStats) {
+        match self {
+            Self::Idle => stats.rq_idle_timeout.inc(),
+            Self::Duration => stats.rq_max_duration.inc(),
+            Self::Request => stats.rq_timeout.inc(),
+            Self::Response | Self::Try => {}
+        }
+    }
 }
 
 /// The time limits of one stream. Nothing is armed before it is polled.

@@ -2,11 +2,14 @@
 
 use tokio::task::spawn_local;
 use weft_codec::{Upgraded, Upgrading};
-use weft_net::{Phase, RelayCounters, Side, relay};
+use weft_net::{Phase, RelayCounters, RelayEnd, Side, relay};
 use weft_telemetry::ResponseFlag;
 use weft_upstream::UpstreamBody;
 
 use crate::stream::Stream;
+
+/// What it is called when the upstream ends a connection that left HTTP.
+const UPSTREAM_ENDED: &str = "upstream_reset_after_response_started{connection_termination}";
 
 /// Joins client and upstream once the client has been told.
 pub(crate) fn start(client: Option<Upgrading>, mut body: UpstreamBody, mut stream: Box<Stream>) {
@@ -22,10 +25,9 @@ pub(crate) fn start(client: Option<Upgrading>, mut body: UpstreamBody, mut strea
                 ResponseFlag::DownstreamConnectionTermination,
                 "downstream_remote_disconnect",
             ),
-            (_, Err(_)) => stream.cx.fail(
-                ResponseFlag::UpstreamConnectionTermination,
-                "upstream_reset_after_response_started{connection_termination}",
-            ),
+            (_, Err(_)) => {
+                stream.cx.fail(ResponseFlag::UpstreamConnectionTermination, UPSTREAM_ENDED);
+            }
         }
         // The upstream's exchange counts as active until here.
         drop(body);
@@ -37,10 +39,15 @@ async fn join(mut client: Upgraded, mut upstream: Upgraded, stream: &mut Stream)
     let mut watch = stream.connection.drain.watch();
     let timers = stream.connection.worker.timers.clone();
     let idle = stream.timer.idle();
-    tokio::select! {
+    let ends = relay(Side::new(&mut client), Side::new(&mut upstream), idle, &timers, &counters);
+    let end = tokio::select! {
         biased;
-        _ = relay(Side::new(&mut client), Side::new(&mut upstream), idle, &timers, &counters) => {}
-        () = watch.reached(Phase::Forced) => {}
+        end = ends => Some(end),
+        () = watch.reached(Phase::Forced) => None,
+    };
+    if let Some(RelayEnd::SecondClosed | RelayEnd::SecondFailed(_)) = end {
+        stream.cx.flags.set(ResponseFlag::UpstreamConnectionTermination);
+        stream.cx.details = UPSTREAM_ENDED.into();
     }
     stream.sent = counters.backward.get();
     stream.complete = true;

@@ -38,6 +38,8 @@ group! {
         cx_connect_timeout: counter = "upstream_cx_connect_timeout",
         /// Times that the connection limit was met.
         cx_overflow: counter = "upstream_cx_overflow",
+        /// Responses that broke the protocol before their head was there.
+        cx_protocol_error: counter = "upstream_cx_protocol_error",
         /// Bytes received from the upstream.
         cx_rx_bytes: counter = "upstream_cx_rx_bytes_total",
         /// Bytes sent to the upstream.
@@ -210,6 +212,10 @@ group! {
         rq_idle_timeout: counter = "downstream_rq_idle_timeout",
         /// Requests that were not received in time.
         rq_timeout: counter = "downstream_rq_timeout",
+        /// Requests whose head did not arrive in time.
+        rq_header_timeout: counter = "downstream_rq_header_timeout",
+        /// Requests that lasted longer than they may.
+        rq_max_duration: counter = "downstream_rq_max_duration_reached",
         /// Time of a request, milliseconds.
         rq_time: histogram = "downstream_rq_time",
     }

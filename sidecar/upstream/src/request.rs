@@ -13,7 +13,10 @@ pub(crate) fn for_http1<B: Body>(request: &mut Request<B>) {
     *request.version_mut() = Version::HTTP_11;
     // Who sends no body where one is usual says so (RFC 9110, 8.6).
     if request.body().is_end_stream()
-        && matches!(*request.method(), Method::POST | Method::PUT | Method::PATCH | Method::OPTIONS)
+        && !matches!(
+            *request.method(),
+            Method::GET | Method::HEAD | Method::DELETE | Method::TRACE | Method::CONNECT
+        )
     {
         request.headers_mut().entry(CONTENT_LENGTH).or_insert(HeaderValue::from_static("0"));
     }

@@ -170,6 +170,7 @@ impl WorkerCluster {
                 return Ok((*spare, exchange));
             }
             (UpstreamError::Reset { .. }, _) => self.cx.stats().rq_rx_reset.inc(),
+            (UpstreamError::Protocol { .. }, _) => self.cx.stats().cx_protocol_error.inc(),
             _ => {}
         }
         self.no_answer(exchange.host(), &error);

@@ -218,7 +218,10 @@ where
                 }
             }
             if ready!(self.buffer.poll_fill(&mut self.io, cx, 0))? == 0 {
-                return Poll::Ready(Err(CodecError::Closed));
+                return Poll::Ready(Err(match self.buffer.is_empty() {
+                    true => CodecError::Closed,
+                    false => cut_off("the connection ended within the response's head"),
+                }));
             }
         }
     }
@@ -269,7 +272,8 @@ where
                     let expected = decoder.expected();
                     let count = ready!(self.buffer.poll_fill(&mut self.io, cx, expected))?;
                     if count == 0 && !decoder.end() {
-                        return Poll::Ready(Some(Err(CodecError::Closed)));
+                        let text = "the connection ended within the response's body";
+                        return Poll::Ready(Some(Err(cut_off(text))));
                     }
                     continue;
                 }
@@ -304,6 +308,11 @@ where
     {
         Upgraded::new(Tunnel { io: self.io, buffer: self.buffer })
     }
+}
+
+/// A message that is not whole is none, as Envoy has it.
+fn cut_off(text: &'static str) -> CodecError {
+    CodecError::Malformed(text.into())
 }
 
 fn failed<T>(error: CodecError) -> SendFailed<T> {

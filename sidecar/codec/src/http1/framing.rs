@@ -91,13 +91,16 @@ impl Fields {
         if has_no_body(status) || *method == Method::HEAD {
             return Ok((Framing::None, true));
         }
+        if self.codings > 0 && self.lengths > 0 {
+            return Err("the response has a content-length and a transfer-encoding");
+        }
         if self.codings > 0 {
             let framing = if self.codings == 1 && self.chunked {
                 Framing::Chunked
             } else {
                 Framing::UntilEnd
             };
-            return Ok((framing, framing == Framing::Chunked && self.lengths == 0));
+            return Ok((framing, framing == Framing::Chunked));
         }
         match (self.lengths, self.length) {
             (0, _) => Ok((Framing::UntilEnd, false)),
@@ -185,7 +188,7 @@ mod tests {
         assert_eq!(framing(&[], 204, &Method::GET), Ok((Framing::None, true)));
         assert_eq!(framing(&[], 200, &Method::GET), Ok((Framing::UntilEnd, false)));
         let both = [("content-length", "5"), ("transfer-encoding", "chunked")];
-        assert_eq!(framing(&both, 200, &Method::GET), Ok((Framing::Chunked, false)));
+        assert!(framing(&both, 200, &Method::GET).is_err(), "one of the two is a lie");
         let twice = [("content-length", "5"), ("content-length", "5")];
         assert_eq!(framing(&twice, 200, &Method::GET), Ok((Framing::Length(5), true)));
         let differing = [("content-length", "5"), ("content-length", "6")];

@@ -75,11 +75,31 @@ fn is_beginning(bytes: &[u8], fields: usize) -> Result<(), Refusal> {
 fn refusal(error: httparse::Error, bytes: &[u8]) -> Refusal {
     match error {
         httparse::Error::TooManyHeaders => Refusal::TooManyHeaders,
+        httparse::Error::Version | httparse::Error::Token if lacks_version(bytes) => {
+            Refusal::UnknownVersion
+        }
         httparse::Error::HeaderValue | httparse::Error::Token if has_control(bytes) => {
             Refusal::InvalidCharacters
         }
         _ => Refusal::Malformed,
     }
+}
+
+/// Whether the first line is right but for its version: one of HTTP's, or none.
+fn lacks_version(bytes: &[u8]) -> bool {
+    let line = bytes.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    let mut words = line.trim_ascii_end().split(|byte| *byte == b' ');
+    let method = words.next().unwrap_or_default();
+    let target = words.next().unwrap_or_default();
+    // The preface of HTTP/2 is no request of HTTP/1.
+    let usual = method != b"PRI" && method.iter().all(u8::is_ascii_uppercase);
+    let version = words.next();
+    usual
+        && !method.is_empty()
+        && !target.is_empty()
+        && target.iter().all(u8::is_ascii_graphic)
+        && version.is_none_or(|version| version.starts_with(b"HTTP/"))
+        && words.next().is_none()
 }
 
 /// Whether a character that is neither text nor the end of a line follows the method.
@@ -105,8 +125,7 @@ fn parse_request<'a, B>(
     };
     *request.method_mut() =
         Method::from_bytes(method.as_bytes()).map_err(|_| Refusal::Malformed)?;
-    *request.uri_mut() =
-        Uri::from_maybe_shared(head.slice_ref(path.as_bytes())).map_err(|_| Refusal::Malformed)?;
+    *request.uri_mut() = target(head, path)?;
     *request.version_mut() = if version == 0 { Version::HTTP_10 } else { Version::HTTP_11 };
     let fields =
         read_fields(head, found.headers, request.headers_mut()).map_err(|()| Refusal::Malformed)?;
@@ -114,6 +133,21 @@ fn parse_request<'a, B>(
         keep_spelling(head, found.headers, request.extensions_mut());
     }
     Ok(fields)
+}
+
+/// The target of a request.
+fn target(head: &Bytes, text: &str) -> Result<Uri, Refusal> {
+    if !text.is_ascii() {
+        return Err(Refusal::Malformed);
+    }
+    let uri = Uri::from_maybe_shared(head.slice_ref(text.as_bytes()));
+    let uri = uri.map_err(|_| Refusal::Malformed)?;
+    // A fragment is left out of what was read.
+    let read = uri.path_and_query().map_or(0, |target| target.as_str().len());
+    if text.starts_with('/') && read < text.len() {
+        return Err(Refusal::Fragment);
+    }
+    Ok(uri)
 }
 
 /// Looks for a response's head at the beginning of the buffer and takes it out.
@@ -188,8 +222,8 @@ fn read_fields(head: &Bytes, from: &[Header<'_>], to: &mut HeaderMap) -> Result<
 
 /// Puts a value that was folded into several lines on one (RFC 9112, 5.2).
 fn unfold(value: &[u8]) -> Option<HeaderValue> {
-    let unfolded: Vec<u8> =
-        value.iter().map(|byte| if matches!(byte, b'\r' | b'\n') { b' ' } else { *byte }).collect();
+    let lines = value.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);
+    let unfolded = lines.filter(|line| !line.is_empty()).collect::<Vec<_>>().join(&b' ');
     HeaderValue::from_maybe_shared(Bytes::from(unfolded)).ok()
 }
 

@@ -8,6 +8,10 @@ use http::StatusCode;
 pub enum Refusal {
     /// It is no HTTP/1 message.
     Malformed,
+    /// Its version is none that is spoken, or is missing (RFC 9110, 15.5.22).
+    UnknownVersion,
+    /// Its target has a fragment, which is the client's own (RFC 9110, 7.1).
+    Fragment,
     /// A value or the target has a character that it must not have.
     InvalidCharacters,
     /// `Content-Length` and `Transfer-Encoding` together (RFC 9112, 6.1).
@@ -27,9 +31,10 @@ impl Refusal {
     #[must_use]
     pub fn status(self) -> StatusCode {
         match self {
-            Self::Malformed | Self::InvalidCharacters | Self::LengthAndChunks => {
+            Self::Malformed | Self::Fragment | Self::InvalidCharacters | Self::LengthAndChunks => {
                 StatusCode::BAD_REQUEST
             }
+            Self::UnknownVersion => StatusCode::UPGRADE_REQUIRED,
             Self::UnknownCoding => StatusCode::NOT_IMPLEMENTED,
             Self::HeadTooLarge | Self::TooManyHeaders => {
                 StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE
@@ -43,6 +48,8 @@ impl Refusal {
     pub fn text(self) -> &'static str {
         match self {
             Self::Malformed | Self::InvalidCharacters | Self::LengthAndChunks => "Bad Request",
+            Self::UnknownVersion => "Upgrade Required",
+            Self::Fragment => "",
             Self::UnknownCoding => "Not Implemented",
             Self::HeadTooLarge | Self::TooManyHeaders => "Request Header Fields Too Large",
             Self::Late => "request header timeout",
@@ -54,6 +61,8 @@ impl Refusal {
     pub fn details(self) -> &'static str {
         match self {
             Self::Malformed => "http1.codec_error",
+            Self::UnknownVersion => "low_version",
+            Self::Fragment => "path_normalization_failed",
             Self::InvalidCharacters => "http1.invalid_characters",
             Self::LengthAndChunks => "http1.content_length_and_chunked_not_allowed",
             Self::UnknownCoding => "http1.invalid_transfer_encoding",

@@ -19,13 +19,15 @@ pub(super) enum Failure {
 }
 
 impl Failure {
-    /// The response flag.
-    fn flag(&self) -> ResponseFlag {
+    /// The response flag; Envoy has none for what the whole stream may take.
+    fn flag(&self) -> Option<ResponseFlag> {
         match self {
-            Self::Upstream(error) => error.flag(),
-            Self::Expired(Expired::Response | Expired::Try) => ResponseFlag::UpstreamRequestTimeout,
-            Self::Expired(Expired::Idle) => ResponseFlag::StreamIdleTimeout,
-            Self::Expired(Expired::Duration | Expired::Request) => ResponseFlag::DurationTimeout,
+            Self::Upstream(error) => Some(error.flag()),
+            Self::Expired(Expired::Response | Expired::Try) => {
+                Some(ResponseFlag::UpstreamRequestTimeout)
+            }
+            Self::Expired(Expired::Idle) => Some(ResponseFlag::StreamIdleTimeout),
+            Self::Expired(Expired::Duration | Expired::Request) => None,
         }
     }
 
@@ -54,7 +56,12 @@ impl Failure {
             stream.cx.flags.set(ResponseFlag::DownstreamProtocolError);
             return LocalReply::text(StatusCode::BAD_REQUEST, "Bad Request", "http1.codec_error");
         }
-        stream.cx.flags.set(self.flag());
+        if let Self::Expired(expired) = &self {
+            expired.count(&stream.connection.manager.stats);
+        }
+        if let Some(flag) = self.flag() {
+            stream.cx.flags.set(flag);
+        }
         stream.abandoned = matches!(self, Self::Upstream(UpstreamError::RequestBody));
         let retried = stream.cx.attempts > 1;
         let (status, body) = match &self {

@@ -83,7 +83,7 @@ fn broken_requests_are_refused_and_counted() {
         let world = ok().start().await;
         let mut client = Client::connect(world.address).await;
         client.send("GET / HTTP/9.9\r\nhost: a\r\n\r\n").await;
-        assert_eq!(client.answer().await.status(), 400);
+        assert_eq!(client.answer().await.status(), 426);
         client.rest().await;
         assert_eq!(world.stats.cx_protocol_error.value(), 1);
     });

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
-use http::header::CONNECTION;
+use http::header::{CONNECTION, CONTENT_LENGTH};
 use http::response::Parts as ResponseParts;
 use http::{Method, Response, StatusCode, Version};
 use http_body::Body;
@@ -193,13 +193,24 @@ impl<S: Service> Exchange<S> {
             _ => Connection::Unsaid,
         };
         let continue_left = std::mem::take(&mut link.continue_left);
+        let announced = self.announced(&head, framing);
         let out = self.writer.gather();
         out.extend_from_slice(&CONTINUE[CONTINUE.len() - usize::from(continue_left)..]);
-        write_head::response(out, &head, framing, connection, self.spelling);
+        write_head::response(out, &head, announced, connection, self.spelling);
         self.encoder = Encoder::new(framing, &head.headers, self.asked.trailers);
         let without = framing == Framing::None || body_ended && self.encoder.is_done();
         self.step = if without { Step::Ended } else { Step::Answering(body) };
         buffers::keep_headers(head.headers);
+    }
+
+    /// How the head says that the body is framed: to HEAD as to GET, as far as is known.
+    fn announced(&self, head: &ResponseParts, framing: Framing) -> Framing {
+        let unknown = self.asked.head
+            && !self.asked.old
+            && !self.switching
+            && !has_no_body(head.status)
+            && !head.headers.contains_key(CONTENT_LENGTH);
+        if unknown { Framing::Chunked } else { framing }
     }
 
     /// How the response's body is framed; notes whether the connection leaves HTTP.
