@@ -17,6 +17,8 @@ TARGETS ?=
 # What weft-micro does: check or renew.
 MICRO ?= check
 DENY_VERSION := 0.20.2
+# Tests that run programs which `make test-interop` builds.
+INTEROP := weft-interop/programs
 
 .PHONY: help demo demo-check test test-interop record-interop fuzz lint fmt bench bench-micro build packages store-packages bench-packages
 
@@ -46,7 +48,7 @@ test-interop: packages ## The suites against software that others wrote
 	scripts/manifests.sh check
 	scripts/build-interop.sh
 	scripts/install-h2spec.sh
-	$(CARGO) test --workspace --test control_planes --test h2spec -- --ignored
+	$(CARGO) test --workspace --features $(INTEROP) --test control_planes --test h2spec
 
 record-interop: ## Record Envoy's answers for the differential cases
 	@scripts/install-envoy.sh
@@ -58,7 +60,7 @@ fuzz: ## Fuzz what reads bytes from outside; SECONDS for each of TARGETS, GUIDED
 
 lint: ## rustfmt, clippy, rustdoc and cargo-deny, warnings as errors
 	$(CARGO) fmt --all --check
-	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	$(CARGO) clippy --workspace --features $(INTEROP) --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --quiet
 	scripts/deny.sh $(DENY_VERSION)
 

@@ -5,11 +5,8 @@ cd "$(dirname "$0")/.."
 
 folder=$(realpath -m "${CARGO_TARGET_DIR:-target}/interop")
 if [ ! -x "$folder/h2spec" ]; then
-    if ! command -v go >/dev/null; then
-        echo "Go is missing: install it (tests/interop/go/go.mod names the version)" >&2
-        exit 1
-    fi
+    go=$(scripts/go.sh)
     mkdir -p "$folder"
-    GOBIN="$folder" go install "github.com/summerwind/h2spec/cmd/h2spec@v2.2.1+incompatible"
+    GOBIN="$folder" "$go" install "github.com/summerwind/h2spec/cmd/h2spec@v2.2.1+incompatible"
 fi
 echo "$folder/h2spec"

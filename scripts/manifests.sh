@@ -14,17 +14,16 @@ helm=${HELM:-$tools/helm}
 install_helm() {
     [ -x "$helm" ] && return
     local go
-    go=$(command -v go || echo /usr/local/go/bin/go)
-    [ -x "$go" ] || { scripts/install.sh golang-go; go=$(command -v go); }
+    go=$(scripts/go.sh)
     mkdir -p "$tools"
     GOBIN=$(realpath "$tools") "$go" install "helm.sh/helm/v3/cmd/helm@$helm_version"
 }
 
 install_validate() {
-    [ -x "$tools/python/bin/python" ] \
-        && "$tools/python/bin/python" -c "import kubernetes_validate" 2>/dev/null && return
-    python3 -m venv "$tools/python"
-    "$tools/python/bin/pip" install --quiet "kubernetes-validate==$validate_version"
+    [ -d "$tools/python/kubernetes_validate" ] && return
+    rm -rf "$tools/python"
+    python3 -m pip install --quiet --disable-pip-version-check --target "$tools/python" \
+        "kubernetes-validate==$validate_version"
 }
 
 template() {
@@ -51,7 +50,7 @@ check() {
     done
     template --set edge.enabled=true,serviceMonitor.enabled=true,revision=canary,controlPlane.enabled=false \
         --set 'image.pullSecrets={registry}' --set injector.autoscaling.enabled=false > "$made/canary.yaml"
-    "$tools/python/bin/python" scripts/validate-manifests.py \
+    PYTHONPATH="$tools/python" python3 scripts/validate-manifests.py \
         manifests/base/namespace.yaml manifests/base/weft.yaml manifests/overlays/*/*.yaml \
         "$made/canary.yaml" injector/inject/goldens/*.out.yaml
 }

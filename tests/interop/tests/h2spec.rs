@@ -11,7 +11,6 @@ const MANAGER: &str = "type.googleapis.com/envoy.extensions.filters.network.http
 const ROUTER: &str = "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router";
 
 #[tokio::test]
-#[ignore = "needs h2spec, which make test-interop builds"]
 async fn nothing_that_h2spec_tries_is_answered_wrongly() -> Result<()> {
     let [listener, admin] = [(); 2].map(|()| SocketAddr::from((Ipv4Addr::LOCALHOST, free_port())));
     let folder = tempfile::tempdir()?;

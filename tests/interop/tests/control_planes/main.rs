@@ -18,31 +18,26 @@ macro_rules! suites {
             use super::*;
 
             #[tokio::test]
-            #[ignore = "needs a control plane that make test-interop builds"]
             async fn the_proxy_follows_every_change() -> Result<()> {
                 Suite::start($program, $api).await?.follows_every_change().await
             }
 
             #[tokio::test]
-            #[ignore = "needs a control plane that make test-interop builds"]
             async fn what_is_bad_is_refused_alone_by_name_and_field() -> Result<()> {
                 Suite::start($program, $api).await?.refuses_what_is_bad_alone().await
             }
 
             #[tokio::test]
-            #[ignore = "needs a control plane that make test-interop builds"]
             async fn a_cut_connection_is_opened_anew_and_nothing_is_missed() -> Result<()> {
                 Suite::start($program, $api).await?.outlives_cuts().await
             }
 
             #[tokio::test]
-            #[ignore = "needs a control plane that make test-interop builds"]
             async fn a_server_that_starts_anew_with_other_versions_is_believed() -> Result<()> {
                 Suite::start($program, $api).await?.outlives_the_server().await
             }
 
             #[tokio::test]
-            #[ignore = "needs a control plane that make test-interop builds"]
             async fn secrets_come_by_a_stream_of_their_own() -> Result<()> {
                 Suite::start($program, $api).await?.takes_secrets_by_their_own_stream($api).await
             }
