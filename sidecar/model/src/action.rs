@@ -400,6 +400,10 @@ pub struct RetryPolicy {
     pub max_interval: Duration,
     /// `retry_host_predicate: previous_hosts`: a try avoids the hosts of earlier ones.
     pub avoid_previous_hosts: bool,
+    /// `retry_host_predicate: omit_canary_hosts`: a retry avoids canaries.
+    pub avoid_canaries: bool,
+    /// `retry_host_predicate: omit_host_metadata`: a retry avoids endpoints with these labels.
+    pub avoid_labels: Option<Labels>,
     /// `host_selection_retry_max_attempts`
     pub host_attempts: u32,
 }
@@ -423,6 +427,8 @@ impl RetryPolicy {
             base_interval,
             max_interval,
             avoid_previous_hosts: false,
+            avoid_canaries: false,
+            avoid_labels: None,
             host_attempts: 1,
         }
     }

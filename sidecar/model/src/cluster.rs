@@ -443,10 +443,21 @@ pub struct Thresholds {
     pub requests: u32,
     /// `max_retries` (default 3)
     pub retries: u32,
+    /// `retry_budget`, in the place of `max_retries`.
+    pub retry_budget: Option<RetryBudget>,
+}
+
+/// `RetryBudget`: retries may be a part of the requests in flight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RetryBudget {
+    /// `budget_percent` (default 20), in hundredths of a per cent.
+    pub part: u32,
+    /// `min_retry_concurrency` (default 3): so many are always allowed.
+    pub least: u32,
 }
 
 impl Default for Thresholds {
     fn default() -> Self {
-        Self { connections: 1024, pending: 1024, requests: 1024, retries: 3 }
+        Self { connections: 1024, pending: 1024, requests: 1024, retries: 3, retry_budget: None }
     }
 }

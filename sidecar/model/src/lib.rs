@@ -40,7 +40,7 @@ pub use check::{
 };
 pub use cluster::{
     CircuitBreakers, Cluster, ClusterHandle, ClusterSlot, Discovery, DnsFamily, DnsHost,
-    DnsSettings, ProtocolChoice, SocketMatch, Thresholds, UpstreamSocket,
+    DnsSettings, ProtocolChoice, RetryBudget, SocketMatch, Thresholds, UpstreamSocket,
 };
 pub use demand::{
     Demand, DemandAnswer, OnDemandClusters, OnDemandFilter, UseMark, Waiting, Wanted,

@@ -293,11 +293,11 @@ impl WorkerCluster {
         self.cx.report(host, |report| report.timed_out());
     }
 
-    /// Asks for leave to retry a request (`max_retries`); the retry counts while the permit lives.
+    /// Asks for leave to retry a request (`max_retries`, `retry_budget`); the retry counts while the permit lives.
     #[must_use]
     pub fn start_retry(&self, high_priority: bool) -> Option<RetryPermit> {
         let level = self.cx.limits.level(high_priority);
-        if level.retries.get() >= level.share().retries {
+        if level.retries.get() >= level.most_retries() {
             self.cx.stats().rq_retry_overflow.inc();
             return None;
         }

@@ -13,7 +13,8 @@ use std::time::Duration;
 use weft_filters::accept_upstream;
 use weft_filters::config::{FieldError, Within, opt_duration};
 use weft_model::{
-    CircuitBreakers, Cluster, Discovery, EndpointSet, SocketMatch, Thresholds, UpstreamSocket,
+    CircuitBreakers, Cluster, Discovery, EndpointSet, RetryBudget, SocketMatch, Thresholds,
+    UpstreamSocket,
 };
 use weft_xds_proto::pb::envoy::config::cluster::v3::{
     CircuitBreakers as PbBreakers, Cluster as PbCluster,
@@ -206,6 +207,13 @@ fn limits(config: &PbThresholds) -> Thresholds {
         pending: number(config.max_pending_requests.as_ref()).unwrap_or(default.pending),
         requests: number(config.max_requests.as_ref()).unwrap_or(default.requests),
         retries: number(config.max_retries.as_ref()).unwrap_or(default.retries),
+        retry_budget: config.retry_budget.as_ref().map(|budget| RetryBudget {
+            part: budget
+                .budget_percent
+                .as_ref()
+                .map_or(2_000, |percent| (percent.value.clamp(0.0, 100.0) * 100.0).round() as u32),
+            least: number(budget.min_retry_concurrency.as_ref()).unwrap_or(3),
+        }),
     }
 }
 

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use weft_model::{BalancingOptions, Cluster as Compiled, LoadBalancing, SlowStart, SubsetFallback};
+use weft_model::{
+    BalancingOptions, Cluster as Compiled, LoadBalancing, RetryBudget, SlowStart, SubsetFallback,
+};
 use weft_xds_client::ResourceType::{Cluster, Endpoint};
 
 use crate::support::Bench;
@@ -108,4 +110,16 @@ fn assignments_carry_weights_labels_and_what_is_dropped() {
     assert_eq!((locality.zone.as_str(), *weight), ("z", 7));
     assert!(level.endpoints[0].is_canary());
     assert_eq!(level.endpoints[0].labels.as_ref().unwrap()["version"], "\"1\"");
+}
+
+#[test]
+fn a_retry_budget_takes_the_place_of_a_number() {
+    let budget = |fields: &str| {
+        let breakers = format!("circuit_breakers: {{ thresholds: [{{ {fields} }}] }}");
+        compiled(&breakers).breakers.default.retry_budget
+    };
+    assert_eq!(budget("max_retries: 5"), None);
+    assert_eq!(budget("retry_budget: {}"), Some(RetryBudget { part: 2_000, least: 3 }));
+    let own = "retry_budget: { budget_percent: { value: 12.5 }, min_retry_concurrency: 7 }";
+    assert_eq!(budget(own), Some(RetryBudget { part: 1_250, least: 7 }));
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use http::{HeaderMap, Method, StatusCode};
 use smallvec::SmallVec;
-use weft_model::{RetryOn, RetryPolicy};
+use weft_model::{Labels, RetryOn, RetryPolicy};
 use weft_route::RequestView;
 use weft_upstream::{RetryPermit, UpstreamError, WorkerCluster};
 
@@ -52,6 +52,14 @@ impl<'a> Retries<'a> {
     /// Hosts to avoid, and how often to choose again for that.
     pub(super) fn avoid(&self) -> (&[SocketAddr], u32) {
         (&self.hosts, self.policy.map_or(0, |policy| policy.host_attempts))
+    }
+
+    /// Whether this try avoids canaries, and which labels it avoids.
+    pub(super) fn avoid_kinds(&self) -> (bool, Option<&Labels>) {
+        match self.policy.filter(|_| self.is_retrying()) {
+            Some(policy) => (policy.avoid_canaries, policy.avoid_labels.as_ref()),
+            None => (false, None),
+        }
     }
 
     /// Whether the policy covers a response.
@@ -194,6 +202,8 @@ mod tests {
             base_interval: Duration::from_millis(25),
             max_interval: Duration::from_millis(250),
             avoid_previous_hosts: false,
+            avoid_canaries: false,
+            avoid_labels: None,
             host_attempts: 1,
         }
     }

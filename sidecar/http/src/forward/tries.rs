@@ -133,6 +133,7 @@ impl Tries<'_> {
         let facts = &stream.cx.connection;
         let head = &stream.head;
         let (avoid, host_attempts) = retries.avoid();
+        let (avoid_canaries, avoid_labels) = retries.avoid_kinds();
         let host_header = self
             .target
             .destination_header
@@ -144,6 +145,8 @@ impl Tries<'_> {
             original_destination: facts.restored.then_some(facts.local),
             host_header,
             avoid,
+            avoid_canaries,
+            avoid_labels,
             host_attempts,
             downstream_protocol: Some(stream.cx.protocol),
             high_priority: self.action.high_priority,

@@ -23,6 +23,8 @@ pub(crate) fn policy(on: u32, retries: u32) -> RetryPolicy {
         base_interval: Duration::from_millis(1),
         max_interval: Duration::from_millis(10),
         avoid_previous_hosts: true,
+        avoid_canaries: false,
+        avoid_labels: None,
         host_attempts: 5,
     }
 }

@@ -3,11 +3,15 @@
 use std::time::Duration;
 
 use smallvec::SmallVec;
-use weft_filters::config::{FieldError, Within, header_matcher, opt_duration};
-use weft_model::{RetryOn, RetryPolicy};
+use weft_filters::config::{FieldError, Within, decode, header_matcher, opt_duration};
+use weft_model::{Labels, RetryOn, RetryPolicy};
 use weft_xds_proto::pb::envoy::config::route::v3::{
-    RetryPolicy as PbRetry, retry_policy::RetryBackOff,
+    RetryPolicy as PbRetry,
+    retry_policy::{RetryBackOff, RetryHostPredicate, retry_host_predicate::ConfigType},
 };
+use weft_xds_proto::pb::envoy::extensions::retry::host::omit_host_metadata::v3::OmitHostMetadataConfig;
+
+use crate::compile::endpoint;
 
 /// Compiles a retry policy. Unknown words of `retry_on` are left out, as Envoy does: Istio puts
 /// status codes among them, which count as `retriable_status_codes`.
@@ -31,6 +35,7 @@ pub(super) fn retry(config: &PbRetry) -> Result<RetryPolicy, FieldError> {
     }
     let (base_interval, max_interval) =
         back_off(config.retry_back_off.as_ref()).within("retry_back_off")?;
+    let avoided = avoided(config)?;
     Ok(RetryPolicy {
         on: RetryOn::of_words(&config.retry_on),
         retries: config.num_retries.as_ref().map_or(1, |number| number.value),
@@ -43,7 +48,9 @@ pub(super) fn retry(config: &PbRetry) -> Result<RetryPolicy, FieldError> {
         headers,
         base_interval,
         max_interval,
-        avoid_previous_hosts: previous_hosts(config)?,
+        avoid_previous_hosts: avoided.previous,
+        avoid_canaries: avoided.canaries,
+        avoid_labels: avoided.labels,
         host_attempts: u32::try_from(config.host_selection_retry_max_attempts).unwrap_or(0).max(1),
     })
 }
@@ -52,14 +59,43 @@ fn nonzero(value: Option<Duration>) -> Option<Duration> {
     value.filter(|value| !value.is_zero())
 }
 
-fn previous_hosts(config: &PbRetry) -> Result<bool, FieldError> {
+/// Which hosts a retry avoids.
+#[derive(Default)]
+struct Avoided {
+    previous: bool,
+    canaries: bool,
+    labels: Option<Labels>,
+}
+
+fn avoided(config: &PbRetry) -> Result<Avoided, FieldError> {
+    let mut avoided = Avoided::default();
     for (index, predicate) in config.retry_host_predicate.iter().enumerate() {
-        if predicate.name != "envoy.retry_host_predicates.previous_hosts" {
-            let reason = format!("{:?} is not known; only previous_hosts is", predicate.name);
-            return Err(FieldError::at("name", reason)).within_item("retry_host_predicate", index);
+        avoid(predicate, &mut avoided).within_item("retry_host_predicate", index)?;
+    }
+    Ok(avoided)
+}
+
+fn avoid(predicate: &RetryHostPredicate, avoided: &mut Avoided) -> Result<(), FieldError> {
+    match predicate.name.as_str() {
+        "envoy.retry_host_predicates.previous_hosts" => avoided.previous = true,
+        "envoy.retry_host_predicates.omit_canary_hosts" => avoided.canaries = true,
+        "envoy.retry_host_predicates.omit_host_metadata" => {
+            let Some(ConfigType::TypedConfig(any)) = &predicate.config_type else {
+                return Err(FieldError::missing("typed_config"));
+            };
+            let config: OmitHostMetadataConfig = decode(any).within("typed_config")?;
+            avoided.labels = endpoint::required(config.metadata_match.as_ref(), None)
+                .map(|labels| (*labels).clone());
+        }
+        name => {
+            let reason = format!(
+                "{name:?} is not known; previous_hosts, omit_canary_hosts and \
+                 omit_host_metadata are"
+            );
+            return Err(FieldError::at("name", reason));
         }
     }
-    Ok(!config.retry_host_predicate.is_empty())
+    Ok(())
 }
 
 fn back_off(config: Option<&RetryBackOff>) -> Result<(Duration, Duration), FieldError> {
