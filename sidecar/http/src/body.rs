@@ -12,7 +12,7 @@ use weft_filter_api::{BodyError, BoxedBody};
 use weft_telemetry::ResponseFlag;
 use weft_upstream::UpstreamBody;
 
-use crate::stream::Stream;
+use crate::stream::{End, Stream};
 use crate::timer::Expired;
 
 /// Why a response is cut off: the client sees a reset or a closed connection.
@@ -86,7 +86,7 @@ impl ReplyBody {
 
     fn finish(&mut self) {
         if let Some(mut stream) = self.stream.take() {
-            stream.complete = true;
+            stream.end = End::Whole;
         }
     }
 
@@ -94,7 +94,7 @@ impl ReplyBody {
         if let Some(mut stream) = self.stream.take() {
             match flag {
                 Some(flag) => stream.cx.flags.set(flag),
-                None => stream.ended_here = true,
+                None => stream.end = End::Limit,
             }
             stream.cx.details = details.into();
         }

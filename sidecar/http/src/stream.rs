@@ -47,10 +47,19 @@ pub(crate) struct Stream {
     pub(crate) sent: u64,
     /// Whether the client left before it could be answered.
     pub(crate) abandoned: bool,
-    /// Whether the response went out whole.
-    pub(crate) complete: bool,
-    /// A limit that has no flag of its own has ended it.
-    pub(crate) ended_here: bool,
+    pub(crate) end: End,
+}
+
+/// How a stream ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum End {
+    /// Not yet; dropped like this, the client has left.
+    #[default]
+    Open,
+    /// The response went out whole.
+    Whole,
+    /// By a limit that has no flag of its own.
+    Limit,
 }
 
 /// How far a request's body has come; shared with the body itself.
@@ -145,8 +154,7 @@ impl Stream {
             status: 0,
             sent: 0,
             abandoned: false,
-            complete: false,
-            ended_here: false,
+            end: End::Open,
         };
         Box::write(place, stream)
     }
@@ -317,7 +325,7 @@ impl Drop for Stream {
         stats.rq_active.dec();
         if self.abandoned {
             stats.rq_rx_reset.inc();
-        } else if !self.complete && !self.ended_here && self.cx.flags.is_empty() {
+        } else if self.end == End::Open && self.cx.flags.is_empty() {
             // Nobody on our side ended it: the client did.
             match self.cx.protocol {
                 Protocol::Http2 => self.cx.flags.set(ResponseFlag::DownstreamRemoteReset),

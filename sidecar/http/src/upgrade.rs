@@ -6,7 +6,7 @@ use weft_net::{Phase, RelayCounters, RelayEnd, Side, relay};
 use weft_telemetry::ResponseFlag;
 use weft_upstream::UpstreamBody;
 
-use crate::stream::Stream;
+use crate::stream::{End, Stream};
 
 /// What it is called when the upstream ends a connection that left HTTP.
 const UPSTREAM_ENDED: &str = "upstream_reset_after_response_started{connection_termination}";
@@ -50,5 +50,5 @@ async fn join(mut client: Upgraded, mut upstream: Upgraded, stream: &mut Stream)
         stream.cx.details = UPSTREAM_ENDED.into();
     }
     stream.sent = counters.backward.get();
-    stream.complete = true;
+    stream.end = End::Whole;
 }

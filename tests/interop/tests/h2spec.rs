@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use weft_testkit::{Process, free_port, program};
 
 const MANAGER: &str = "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
+const FAULT: &str = "type.googleapis.com/envoy.extensions.filters.http.fault.v3.HTTPFault";
 const ROUTER: &str = "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router";
 
 #[tokio::test]
@@ -33,6 +34,11 @@ async fn nothing_that_h2spec_tries_is_answered_wrongly() -> Result<()> {
 /// A proxy that answers by itself.
 fn bootstrap(listener: SocketAddr, admin: SocketAddr) -> Value {
     let address = |at: SocketAddr| json!({ "socket_address": { "address": at.ip().to_string(), "port_value": at.port() } });
+    // Not at once: what is tried on a stream has to come before its answer.
+    let delay = json!({
+        "@type": FAULT,
+        "delay": { "fixed_delay": "0.1s", "percentage": { "numerator": 100 } },
+    });
     let route = json!({ "match": { "prefix": "/" }, "direct_response": { "status": 200, "body": { "inline_string": "ok" } } });
     let manager = json!({
         "@type": MANAGER,
@@ -43,7 +49,7 @@ fn bootstrap(listener: SocketAddr, admin: SocketAddr) -> Value {
             "name": "local",
             "virtual_hosts": [{ "name": "all", "domains": ["*"], "routes": [route] }],
         },
-        "http_filters": [{ "name": "router", "typed_config": { "@type": ROUTER } }],
+        "http_filters": [{ "name": "fault", "typed_config": delay }, { "name": "router", "typed_config": { "@type": ROUTER } }],
     });
     json!({
         "node": { "id": "h2spec", "cluster": "interop" },

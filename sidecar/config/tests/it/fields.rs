@@ -170,7 +170,7 @@ const ROWS: &[Row] = &[
         "envoy.retry_host_predicates.previous_hosts",
         "other",
         "virtual_hosts[0].routes[0].route.retry_policy.retry_host_predicate[0].name",
-        "only previous_hosts is",
+        "previous_hosts, omit_canary_hosts and omit_host_metadata are",
     ),
     (
         Route,

@@ -196,9 +196,17 @@ where
     fn settle(&mut self) {
         self.connect();
         let mut rounds = 0;
-        while self.deliver_to_server() | self.push() | self.deliver_to_client() {
-            rounds += 1;
-            assert!(rounds < 10_000, "the two ends never come to rest");
+        loop {
+            while self.deliver_to_server() | self.push() | self.deliver_to_client() {
+                rounds += 1;
+                assert!(rounds < 10_000, "the two ends never come to rest");
+            }
+            if !self.client.holds_back() {
+                break;
+            }
+            // Time passes.
+            self.client.let_go();
+            self.send();
         }
     }
 

@@ -60,17 +60,26 @@ fn what_is_no_request_is_refused() {
         "GET  / HTTP/1.1\r\nhost: a\r\n\r\n",
         "GET / HTTP/1.1 \r\nhost: a\r\n\r\n",
         "GET /a b HTTP/1.1\r\nhost: a\r\n\r\n",
-        "GET / HTTP/9.9\r\nhost: a\r\n\r\n",
-        "GET / HTTP/2.0\r\nhost: a\r\n\r\n",
-        "GET /\r\nhost: a\r\n\r\n",
+        "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
         "G\x01T / HTTP/1.1\r\nhost: a\r\n\r\n",
         "GET /\x01 HTTP/1.1\r\nhost: a\r\n\r\n",
         " GET / HTTP/1.1\r\nhost: a\r\n\r\n",
-        "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
         "\u{16}\u{3}\u{1}\u{2}\0\u{1}\0",
     ] {
         let refusal = read(head.as_bytes()).err().map(Refusal::status);
         assert_eq!(refusal, Some(StatusCode::BAD_REQUEST), "{head:?}");
+    }
+}
+
+#[test]
+fn a_version_that_is_not_served_is_told_apart() {
+    for head in [
+        "GET / HTTP/9.9\r\nhost: a\r\n\r\n",
+        "GET / HTTP/2.0\r\nhost: a\r\n\r\n",
+        "GET /\r\nhost: a\r\n\r\n",
+    ] {
+        let refusal = read(head.as_bytes()).err().map(Refusal::status);
+        assert_eq!(refusal, Some(StatusCode::UPGRADE_REQUIRED), "{head:?}");
     }
 }
 
