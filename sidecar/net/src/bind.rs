@@ -6,10 +6,14 @@ use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::net::{TcpListener, TcpStream, UnixListener};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use weft_model::{ListenAddress, Listener};
 
 use crate::stream::RawStream;
+
+/// How many connections are taken from the queue of a socket that is closed; clients may keep
+/// coming.
+const MOST_QUEUED: usize = 4096;
 
 /// A socket that listens.
 #[derive(Debug)]
@@ -52,6 +56,45 @@ impl ListenSocket {
             }
         }
     }
+
+    /// Closes the socket and gives the connections that clients had made already: left in its
+    /// queue, they would be reset.
+    pub(crate) fn close(self) -> Vec<Accepted> {
+        let mut queued = Vec::new();
+        // Without tokio, which waits to be told of connections.
+        match self {
+            Self::Tcp(listener) => {
+                let Ok(listener) = listener.into_std() else { return queued };
+                while let Some(Ok((stream, remote))) = next(queued.len(), || listener.accept()) {
+                    queued.extend(adopt_tcp(stream, remote).ok());
+                }
+            }
+            Self::Unix(listener) => {
+                let Ok(listener) = listener.into_std() else { return queued };
+                while let Some(Ok((stream, _))) = next(queued.len(), || listener.accept()) {
+                    queued.extend(adopt_unix(stream).ok());
+                }
+            }
+        }
+        queued
+    }
+}
+
+/// The next one in the queue of a socket that is being closed.
+fn next<T>(count: usize, accept: impl FnOnce() -> io::Result<T>) -> Option<io::Result<T>> {
+    (count < MOST_QUEUED).then(accept)
+}
+
+fn adopt_tcp(stream: std::net::TcpStream, remote: SocketAddr) -> io::Result<Accepted> {
+    stream.set_nonblocking(true)?;
+    let stream = TcpStream::from_std(stream)?;
+    let addresses = prepare(&stream, remote)?;
+    Ok((RawStream::Tcp(stream), Some(addresses)))
+}
+
+fn adopt_unix(stream: std::os::unix::net::UnixStream) -> io::Result<Accepted> {
+    stream.set_nonblocking(true)?;
+    Ok((RawStream::Unix(UnixStream::from_std(stream)?), None))
 }
 
 fn prepare(stream: &TcpStream, remote: SocketAddr) -> io::Result<(SocketAddr, SocketAddr)> {

@@ -9,6 +9,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use tokio::task::{AbortHandle, spawn_local};
 use weft_model::{ListenAddress, Listener, SnapshotWatch, TrafficDirection};
 
@@ -101,7 +102,7 @@ impl Stopped {
 #[derive(Clone)]
 pub struct StopAccepting {
     stopped: Rc<RefCell<Stopped>>,
-    changed: Rc<tokio::sync::Notify>,
+    changed: Rc<Notify>,
 }
 
 impl StopAccepting {
@@ -116,6 +117,8 @@ impl StopAccepting {
 struct Open {
     current: Rc<RefCell<(Arc<Listener>, Drain)>>,
     accepting: AbortHandle,
+    /// Ends accepting once the queue is empty.
+    closing: Rc<Notify>,
 }
 
 impl<S, F> ListenerSet<S>
@@ -144,7 +147,7 @@ where
 
     /// Follows the snapshot until its publisher is gone; then, or when dropped, sockets are closed.
     pub async fn run(mut self, ready: impl FnOnce(StopAccepting)) {
-        let changed = Rc::new(tokio::sync::Notify::new());
+        let changed = Rc::new(Notify::new());
         let stopped = Rc::clone(&self.stopped);
         ready(StopAccepting { stopped, changed: Rc::clone(&changed) });
         loop {
@@ -220,7 +223,7 @@ where
         );
         self.open = kept;
         for (address, open) in unwanted {
-            open.accepting.abort();
+            open.closing.notify_one();
             let drain = open.current.borrow().1.clone();
             self.drain(drain);
             if let ListenAddress::Pipe(path) = &address {
@@ -258,15 +261,17 @@ where
             Ok(socket) => {
                 let bound = socket.address();
                 let current = Rc::new(RefCell::new((listener, self.options.drain.child())));
+                let closing = Rc::new(Notify::new());
                 let acceptor = Acceptor {
                     address: address.clone(),
+                    closing: Rc::clone(&closing),
                     current: Rc::clone(&current),
                     snapshot: self.options.snapshot.clone(),
                     place: self.share.as_ref().map(|share| share.place.clone()),
                     serve: self.serve.clone(),
                 };
                 let accepting = spawn_local(acceptor.run(socket)).abort_handle();
-                self.open.insert(address.clone(), Open { current, accepting });
+                self.open.insert(address.clone(), Open { current, accepting, closing });
                 self.failed.remove(&address);
                 let wanted = address;
                 (self.options.events)(ListenerEvent::Bound { listener: name, wanted, bound });
@@ -310,6 +315,7 @@ async fn handed_over(share: &mut Option<Share>) -> Handed {
 /// What a socket's connections need.
 struct Acceptor<S> {
     address: ListenAddress,
+    closing: Rc<Notify>,
     current: Rc<RefCell<(Arc<Listener>, Drain)>>,
     snapshot: SnapshotWatch,
     place: Option<Place>,
@@ -321,10 +327,14 @@ where
     S: Fn(Established) -> F + Clone + 'static,
     F: Future<Output = ()> + 'static,
 {
-    /// Accepts connections for as long as the socket is wanted.
+    /// Accepts connections for as long as the socket is wanted, and then those that were made.
     async fn run(self, socket: ListenSocket) {
         loop {
-            match socket.accept().await {
+            let accepted = tokio::select! {
+                accepted = socket.accept() => accepted,
+                () = self.closing.notified() => break,
+            };
+            match accepted {
                 Ok(accepted) => self.accepted(accepted),
                 Err(error) if is_exhaustion(&error) => {
                     tracing::warn!(%error, "accepting pauses");
@@ -333,6 +343,9 @@ where
                 // The client left while it was in the queue.
                 Err(error) => tracing::debug!(%error, "a connection could not be accepted"),
             }
+        }
+        for accepted in socket.close() {
+            self.accepted(accepted);
         }
     }
 

@@ -475,3 +475,21 @@ fn client_hello(name: &[u8]) -> Vec<u8> {
     record.extend(body);
     record
 }
+
+#[tokio::test]
+async fn connections_in_the_queue_of_a_socket_that_closes_are_not_lost() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("socket");
+    let pipe = ListenAddress::Pipe(path.clone());
+    let on_tcp = ListenAddress::Socket("127.0.0.1:0".parse().unwrap());
+    let listener = listener("closing", FilterChainTable::default());
+    let socket = ListenSocket::bind(&on_tcp, &listener).unwrap();
+    let address = socket.address().unwrap();
+    let clients = [(); 3].map(|()| std::net::TcpStream::connect(address).unwrap());
+    let queued: Vec<_> = socket.close().into_iter().map(|(_, addresses)| addresses).collect();
+    let expected = clients.map(|client| Some((client.local_addr().unwrap(), address)));
+    assert_eq!(queued, expected);
+    let socket = ListenSocket::bind(&pipe, &listener).unwrap();
+    let _client = std::os::unix::net::UnixStream::connect(&path).unwrap();
+    assert_eq!(socket.close().len(), 1);
+}
