@@ -35,22 +35,28 @@ pub(crate) struct Journal {
     size: u64,
     /// Bytes appended.
     appended: u64,
+    /// Whether it has endpoints, which changes could be of.
+    has_endpoints: bool,
 }
 
 impl Journal {
-    /// Begins anew behind a cache that was just written.
-    pub(crate) fn begin(cache: &Path) -> io::Result<Self> {
+    /// Begins anew behind a cache that was just written with this state.
+    pub(crate) fn begin(cache: &Path, state: &CachedState) -> io::Result<Self> {
         match fs::remove_file(beside(cache)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
         let (base, size) = identity(cache)?;
-        Ok(Self { base, size, appended: 0 })
+        let has_endpoints = state.types.contains_key(&ResourceType::Endpoint);
+        Ok(Self { base, size, appended: 0, has_endpoints })
     }
 
     /// The record of what is held by these names now; nothing when it would be better to write
     /// the cache anew.
     pub(crate) fn record(&self, names: &BTreeSet<String>, holdings: &Holdings) -> Option<Vec<u8>> {
+        if !self.has_endpoints {
+            return None;
+        }
         let held = holdings.of(ResourceType::Endpoint);
         let change = |name: &String| {
             let resource = held.and_then(|held| held.resources.get(name));

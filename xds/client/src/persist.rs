@@ -124,7 +124,7 @@ impl Persist {
         self.changes = Changes::default();
         self.writing = Some(tokio::task::spawn_blocking(move || {
             Cache::store(&path, &node, &state)?;
-            Journal::begin(&path).map_err(|source| CacheError::Io { path, source })
+            Journal::begin(&path, &state).map_err(|source| CacheError::Io { path, source })
         }));
     }
 

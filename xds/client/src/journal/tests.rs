@@ -49,7 +49,7 @@ impl Files {
         let folder = tempfile::tempdir().unwrap();
         let cache = folder.path().join("cache");
         Cache::store(&cache, &node(), state).unwrap();
-        let journal = Journal::begin(&cache).unwrap();
+        let journal = Journal::begin(&cache, state).unwrap();
         (Self { _folder: folder, cache }, journal)
     }
 
@@ -115,4 +115,12 @@ fn changes_never_outgrow_the_cache() {
     }
     assert!(fs::metadata(beside(&files.cache)).unwrap().len() <= size);
     assert_eq!(files.read(), owned(&[("a", "2")]));
+}
+
+#[test]
+fn nothing_is_appended_to_a_cache_without_endpoints() {
+    let without = CachedState { types: BTreeMap::new(), blobs: BTreeMap::new() };
+    let (_files, journal) = Files::of(&without);
+    let later = client(&[("a", "2")]);
+    assert!(journal.record(&names(&["a"]), later.holdings()).is_none());
 }
