@@ -13,6 +13,8 @@ use nix::unistd::{Pid, SysconfVar, sysconf};
 
 /// The core of the load and the backend; the proxies have the first one.
 const LOAD_CORE: usize = 1;
+/// How long a proxy has to end by itself.
+const GRACE: Duration = Duration::from_secs(2);
 
 /// A proxy that runs; ended with all its children when dropped.
 pub(crate) struct Running {
@@ -119,6 +121,16 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         let group = Pid::from_raw(self.child.id() as i32);
+        // A program that ends by itself can write down what it counted. The second signal keeps it
+        // from waiting for connections.
+        for _ in 0..2 {
+            let _ = killpg(group, Signal::SIGTERM);
+            std::thread::park_timeout(Duration::from_millis(50));
+        }
+        let deadline = Instant::now() + GRACE;
+        while matches!(self.child.try_wait(), Ok(None)) && Instant::now() < deadline {
+            std::thread::park_timeout(Duration::from_millis(10));
+        }
         let _ = killpg(group, Signal::SIGKILL);
         drop(self.child.wait());
     }

@@ -23,7 +23,7 @@ pub(crate) fn markdown(
         .map(|(workload, _)| *workload)
         .collect();
     let goals = GOALS.iter().filter(|goal| all || ran.contains(goal.workload));
-    let mut out = format!("Measured: {}\n\n", versions.join("; "));
+    let mut out = format!("# Results\n\nMeasured: {}. {}\n\n", versions.join("; "), machine());
     out.push_str("| work | Weft | peers | ratio | goal | result |\n");
     out.push_str("| --- | --- | --- | --- | --- | --- |\n");
     for goal in goals {
@@ -33,6 +33,16 @@ pub(crate) fn markdown(
         details(workload.as_ref(), results, &mut out);
     }
     out
+}
+
+/// The processors and the kernel, as far as the system tells.
+fn machine() -> String {
+    let read = |path| std::fs::read_to_string(path).unwrap_or_default();
+    let processors = read("/proc/cpuinfo");
+    let models: Vec<_> = processors.lines().filter(|line| line.starts_with("model name")).collect();
+    let model = models.first().and_then(|line| line.split(": ").nth(1)).unwrap_or("processor");
+    let kernel = read("/proc/sys/kernel/osrelease");
+    format!("{} × {}, Linux {}.", models.len().max(1), model.trim(), kernel.trim())
 }
 
 fn row(goal: &Goal, results: &Results) -> String {
