@@ -124,7 +124,8 @@ impl ClientTls {
     /// Does the handshake. The caller sets the deadline.
     ///
     /// `sni` and `alpn` replace what is configured for this connection only; an IP address as `sni`
-    /// is not sent (RFC 6066) but counts as server name. No selected protocol is not an error.
+    /// is not sent (RFC 6066) but counts as server name. No selected protocol is not an error. Who
+    /// names `istio-peer-exchange` in `alpn` owes the server its preface if it is selected.
     ///
     /// With TLS 1.3 the handshake ends before the server has judged our certificate: its refusal
     /// comes with the first read, as [`TlsError::Refused`].
@@ -173,7 +174,7 @@ impl ClientTls {
             return config;
         }
         let mut config = ClientConfig::clone(&self.config);
-        config.alpn_protocols = usable_alpn(protocols);
+        config.alpn_protocols = protocols.to_vec();
         let config = Arc::new(config);
         let mut overrides = self.overrides.write();
         if overrides.len() < KEPT_ALPN_OVERRIDES {

@@ -33,8 +33,11 @@ pub struct ServerTlsSpec {
     pub validation: Option<ValidationSpec>,
     /// Whether a client without a certificate is refused.
     pub require_client_certificate: bool,
-    /// Application protocols, the preferred one first. `istio-peer-exchange` is left out.
+    /// Application protocols, the preferred one first. `istio-peer-exchange` is left out unless
+    /// [`Self::peer_exchange`] is set.
     pub alpn: Vec<Vec<u8>>,
+    /// Whoever serves the connections writes and reads the prefaces of `istio-peer-exchange`.
+    pub peer_exchange: bool,
     /// Lowest protocol version; TLS 1.2 if absent.
     pub min_version: Option<TlsVersion>,
     /// Highest protocol version; TLS 1.3 if absent.
@@ -53,6 +56,7 @@ impl ServerTlsSpec {
             validation: None,
             require_client_certificate: false,
             alpn: Vec::new(),
+            peer_exchange: false,
             min_version: None,
             max_version: None,
             cipher_suites: None,
@@ -117,7 +121,10 @@ impl ServerTls {
             config.session_storage = Arc::new(NoServerSessionStorage {});
         }
         let without_alpn = Orders::new(&config);
-        config.alpn_protocols = usable_alpn(&spec.alpn);
+        config.alpn_protocols = match spec.peer_exchange {
+            true => spec.alpn.clone(),
+            false => usable_alpn(&spec.alpn),
+        };
         Ok(Self {
             with_alpn: Orders::new(&config),
             without_alpn,

@@ -7,6 +7,7 @@ mod cluster;
 mod endpoint;
 mod listener;
 mod manager;
+mod mesh;
 mod options;
 mod route;
 mod secret;
@@ -18,7 +19,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use weft_model::{ClusterSlot, Demand, NamedSlot, Routes};
+use weft_filters::FilterCx;
+use weft_model::{ClusterSlot, Demand, NamedSlot, Routes, TrafficDirection};
 use weft_telemetry::Registry;
 use weft_xds_proto::pb::envoy::config::core::v3::Node;
 
@@ -44,8 +46,22 @@ pub(crate) struct Cx<'a> {
     pub(crate) secrets: &'a SecretSources,
     /// Where requests wait for what is fetched on demand.
     pub(crate) demand: &'a Arc<Demand>,
+    /// Of a listener: which way its traffic goes.
+    pub(crate) direction: TrafficDirection,
     /// What the resource has to wait for.
     pub(crate) needs: Needs,
+}
+
+impl<'a> Cx<'a> {
+    /// What filters read of it; `stat_prefix` is that of the connection manager.
+    fn for_filters<'b>(&'b self, stat_prefix: &'b str) -> FilterCx<'b> {
+        FilterCx {
+            node: self.node,
+            registry: self.registry,
+            stat_prefix,
+            direction: self.direction,
+        }
+    }
 }
 
 /// What a listener or cluster needs before it can serve.

@@ -362,6 +362,7 @@ macro_rules! compiler {
             node: &$engine.bootstrap.node,
             secrets: &$engine.sources,
             demand: $engine.demands.shared(),
+            direction: weft_model::TrafficDirection::default(),
             needs: Needs::default(),
         }
     };

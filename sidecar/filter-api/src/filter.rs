@@ -6,6 +6,7 @@ use std::fmt::Debug;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::request::Parts as RequestHead;
@@ -13,7 +14,7 @@ use http::response::Parts as ResponseHead;
 use http::{HeaderMap, StatusCode};
 use weft_telemetry::LogRecord;
 
-use crate::{ConnectionFacts, StreamCx};
+use crate::{ConnectionFacts, PeerExchange, StreamCx};
 
 /// What a filter waits for; it holds the context meanwhile and gives it back.
 pub type Waiting<'a> = Pin<Box<dyn Future<Output = Option<LocalReply>> + 'a>>;
@@ -101,6 +102,11 @@ pub trait HttpFilter: Debug + Send + Sync + 'static {
         false
     }
 
+    /// Whether [`Self::finished`] looks at [`LogRecord::messages`]. Asked as [`Self::sees_ends`].
+    fn counts_messages(&self) -> bool {
+        false
+    }
+
     /// Sees and changes a request: its head, and by [`StreamCx::io`] its body. Filters see it in
     /// the order of the configuration.
     ///
@@ -141,7 +147,7 @@ pub trait HttpFilter: Debug + Send + Sync + 'static {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct OnDemandSettings {
     /// `odcds.timeout`: clusters are fetched, and waited for this long; `None`: they are not.
-    pub clusters: Option<std::time::Duration>,
+    pub clusters: Option<Duration>,
 }
 
 /// What happens after a network filter saw a new connection.
@@ -153,8 +159,40 @@ pub enum NetworkFlow {
     Close,
 }
 
+/// What a connection of the TCP proxy has carried.
+#[derive(Clone, Copy, Debug)]
+pub struct Carried<'a> {
+    /// What an access log would be given now. Its flags are those of the first time.
+    pub record: LogRecord<'a>,
+    /// The filter was not told of the connection before.
+    pub first: bool,
+    /// The connection has ended.
+    pub last: bool,
+    /// Bytes from the client since the filter was told last.
+    pub received: u64,
+    /// Bytes to the client since the filter was told last.
+    pub sent: u64,
+    /// What the client said of itself (Istio's metadata exchange): Base64 of an encoded `Struct`.
+    pub client_metadata: Option<&'a [u8]>,
+    /// The same of the upstream.
+    pub upstream_metadata: Option<&'a [u8]>,
+}
+
 /// A network filter that comes before the terminal one.
 pub trait NetworkFilter: Debug + Send + Sync + 'static {
     /// Sees a new connection, after its TLS handshake.
     fn connected(&self, connection: &mut ConnectionFacts) -> NetworkFlow;
+
+    /// What both ends tell each other first, where they agreed on it by ALPN.
+    fn peer_exchange(&self) -> Option<&Arc<PeerExchange>> {
+        None
+    }
+
+    /// How often [`Self::carried`] is told while a connection lasts; `None`: never, nor when it ends.
+    fn watches(&self) -> Option<Duration> {
+        None
+    }
+
+    /// Sees what the TCP proxy carried: now and then, and when the connection has ended.
+    fn carried(&self, _carried: &Carried<'_>) {}
 }

@@ -9,6 +9,7 @@
 mod body;
 mod callout;
 mod connection;
+mod exchange;
 mod filter;
 mod io;
 mod stream;
@@ -16,9 +17,10 @@ mod stream;
 pub use body::{BodyChange, BodyError, BoxedBody, MessageBody, ReadError};
 pub use callout::{CalloutError, CalloutFuture, CalloutOptions, Callouts, OpeningFuture, Trailers};
 pub use connection::{ConnectionFacts, PeerFacts, TlsFacts};
+pub use exchange::{ExchangeStats, PeerExchange, Preface};
 pub use filter::{
-    Flow, HttpFilter, LocalReply, NetworkFilter, NetworkFlow, OnDemandSettings, RATE_LIMITS,
-    RouteFilterConfig, RouteRateLimits, Waiting,
+    Carried, Flow, HttpFilter, LocalReply, NetworkFilter, NetworkFlow, OnDemandSettings,
+    RATE_LIMITS, RouteFilterConfig, RouteRateLimits, Waiting,
 };
 pub use io::StreamIo;
 pub use stream::{Protocol, StreamCx};

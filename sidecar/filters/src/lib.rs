@@ -9,6 +9,7 @@ mod coding;
 pub mod config;
 mod grpc;
 mod http;
+mod istio;
 mod network;
 mod rate_limits;
 mod rbac;
@@ -19,8 +20,8 @@ mod registry;
 
 pub use rate_limits::config::compile_rate_limits;
 pub use registry::{
-    FilterCx, HttpFilterKind, NetworkFilterKind, accept_upstream, compile_http, compile_network,
-    compile_per_route,
+    FilterCx, HttpFilterKind, NetworkFilterKind, compile_http, compile_network, compile_per_route,
+    compile_upstream, is_metadata_exchange,
 };
 
 #[cfg(test)]

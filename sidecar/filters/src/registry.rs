@@ -3,7 +3,10 @@
 use std::fmt;
 use std::sync::Arc;
 
-use weft_filter_api::{HttpFilter, NetworkFilter, OnDemandSettings, RouteFilterConfig};
+use weft_filter_api::{
+    HttpFilter, NetworkFilter, OnDemandSettings, PeerExchange, RouteFilterConfig,
+};
+use weft_model::TrafficDirection;
 use weft_telemetry::{Registry, Scope};
 use weft_xds_proto::TypedStruct;
 use weft_xds_proto::any::type_name;
@@ -12,9 +15,9 @@ use weft_xds_proto::pb::google::protobuf::Any;
 
 use crate::config::FieldError;
 use crate::http::{
-    basic_auth, buffer, compressor, cors, csrf, decompressor, ext_authz, fault, header_mutation,
-    header_to_metadata, health_check, jwt_authn, local_ratelimit, on_demand, peer_metadata,
-    plugins, ratelimit, rbac, router, set_filter_state, set_metadata,
+    basic_auth, buffer, compressor, cors, csrf, decompressor, ext_authz, fault, grpc_stats,
+    header_mutation, header_to_metadata, health_check, istio_stats, jwt_authn, local_ratelimit,
+    on_demand, peer_metadata, plugins, ratelimit, rbac, router, set_filter_state, set_metadata,
 };
 use crate::network;
 
@@ -26,6 +29,8 @@ pub struct FilterCx<'a> {
     pub registry: &'a Registry,
     /// `stat_prefix` of the connection manager; empty for network filters.
     pub stat_prefix: &'a str,
+    /// Which way the listener's traffic goes.
+    pub direction: TrafficDirection,
 }
 
 impl FilterCx<'_> {
@@ -116,9 +121,8 @@ const HTTP: &[(&str, CompileHttp)] = &[
     ("io.istio.http.peer_metadata.Config", peer_metadata::config::compile),
     ("weft.plugins.v1.Consumers", plugins::config::consumers),
     ("weft.plugins.v1.Chain", plugins::config::chain),
-    // Statistics that Weft keeps in another way, or not: nothing happens to traffic.
-    ("envoy.extensions.filters.http.grpc_stats.v3.FilterConfig", inert),
-    ("stats.PluginConfig", inert),
+    ("envoy.extensions.filters.http.grpc_stats.v3.FilterConfig", grpc_stats::config::compile),
+    ("stats.PluginConfig", istio_stats::config::compile),
     // Its work is done when a cluster is compiled: its HTTP connections offer Istio's ALPN names.
     ("istio.envoy.config.filter.http.alpn.v2alpha1.FilterConfig", inert),
 ];
@@ -169,19 +173,15 @@ const NETWORK: &[(&str, CompileNetwork)] = &[
         "envoy.extensions.filters.network.local_ratelimit.v3.LocalRateLimit",
         network::local_ratelimit::config::compile,
     ),
-    ("envoy.tcp.metadataexchange.config.MetadataExchange", inert_network),
-    ("stats.PluginConfig", inert_network),
+    (METADATA_EXCHANGE, network::metadata_exchange::config::compile),
+    ("stats.PluginConfig", network::istio_stats::config::compile),
 ];
 
-/// Network filters of clusters that are accepted without effect.
-const UPSTREAM: &[&str] = &["envoy.tcp.metadataexchange.config.MetadataExchange"];
+/// The network filter that may also stand in a cluster.
+const METADATA_EXCHANGE: &str = "envoy.tcp.metadataexchange.config.MetadataExchange";
 
 fn inert(_: &Any, _: &mut FilterCx<'_>) -> Result<HttpFilterKind, FieldError> {
     Ok(HttpFilterKind::Inert)
-}
-
-fn inert_network(_: &Any, _: &mut FilterCx<'_>) -> Result<NetworkFilterKind, FieldError> {
-    Ok(NetworkFilterKind::Inert)
 }
 
 /// The name of the message that stands in an `Any`; for a `TypedStruct`, of the one it stands for.
@@ -244,13 +244,27 @@ pub fn compile_network(
     compile(config, cx).map_err(|error| error.within("typed_config"))
 }
 
-/// Accepts the network filter `name` of a cluster, where it may stand there; none has an effect.
+/// Compiles the network filter `name` of a cluster: what connections to it begin with.
 ///
 /// # Errors
-/// No filter of clusters is known for the message.
-pub fn accept_upstream(name: &str, config: &Any) -> Result<(), FieldError> {
+/// No filter of clusters is known for the message, or the filter refuses it.
+pub fn compile_upstream(
+    name: &str,
+    config: &Any,
+    cx: &FilterCx<'_>,
+) -> Result<Arc<PeerExchange>, FieldError> {
     let message = message_name(config).map_err(|error| error.within("typed_config"))?;
-    if UPSTREAM.contains(&message.as_str()) { Ok(()) } else { Err(unknown(name, &message)) }
+    if message != METADATA_EXCHANGE {
+        return Err(unknown(name, &message));
+    }
+    let exchange = network::metadata_exchange::config::exchange(config, cx);
+    exchange.map_err(|error| error.within("typed_config"))
+}
+
+/// Whether a network filter has peers tell each other who they are.
+#[must_use]
+pub fn is_metadata_exchange(config: &Any) -> bool {
+    message_name(config).is_ok_and(|name| name == METADATA_EXCHANGE)
 }
 
 #[cfg(test)]
@@ -277,8 +291,8 @@ mod tests {
             TypedStruct::pack("type.googleapis.com/stats.PluginConfig", &serde_json::Map::new());
         let fixture = Fixture::default();
         let kind = compile_http("istio.stats", &any, &mut fixture.cx());
-        assert!(matches!(kind, Ok(HttpFilterKind::Inert)));
+        assert!(matches!(kind, Ok(HttpFilterKind::Filter(_))));
         let kind = compile_network("istio.stats", &any, &mut fixture.cx());
-        assert!(matches!(kind, Ok(NetworkFilterKind::Inert)));
+        assert!(matches!(kind, Ok(NetworkFilterKind::Filter(_))));
     }
 }

@@ -13,6 +13,7 @@ use weft_filter_api::{
     BoxedBody, CalloutError, CalloutFuture, CalloutOptions, Callouts, ConnectionFacts, Flow,
     LocalReply, MessageBody, OpeningFuture, Protocol, StreamCx, StreamIo, Trailers,
 };
+use weft_model::TrafficDirection;
 use weft_telemetry::{Metric, Registry};
 use weft_xds_proto::pb::envoy::config::core::v3::Node;
 
@@ -23,11 +24,17 @@ use crate::FilterCx;
 pub(crate) struct Fixture {
     pub(crate) registry: Registry,
     pub(crate) node: Node,
+    pub(crate) direction: TrafficDirection,
 }
 
 impl Fixture {
     pub(crate) fn cx(&self) -> FilterCx<'_> {
-        FilterCx { node: &self.node, registry: &self.registry, stat_prefix: "in" }
+        FilterCx {
+            node: &self.node,
+            registry: &self.registry,
+            stat_prefix: "in",
+            direction: self.direction,
+        }
     }
 
     /// Every counter with its value, sorted by name.

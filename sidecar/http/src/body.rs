@@ -104,7 +104,7 @@ impl ReplyBody {
         let Some(stream) = &mut self.stream else { return };
         stream.timer.touch();
         if let Some(data) = frame.data_ref() {
-            stream.sent += data.len() as u64;
+            stream.sent_data(data);
         } else if let Some(trailers) = frame.trailers_ref() {
             stream.log_trailers(trailers);
         }

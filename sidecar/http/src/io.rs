@@ -23,8 +23,7 @@ pub(crate) fn open_request(stream: &mut Stream) {
     }
     let incoming = stream.incoming.take().filter(|incoming| !incoming.is_end_stream());
     let body = incoming.map_or_else(MessageBody::default, |incoming| {
-        let progress = Rc::new(RequestProgress::default());
-        stream.progress = Some(Rc::clone(&progress));
+        let progress = stream.new_progress();
         MessageBody::new(Box::pin(Arriving { incoming, progress }))
     });
     let callouts = Rc::clone(&stream.connection.worker.callouts);

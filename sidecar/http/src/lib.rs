@@ -17,6 +17,7 @@ mod forward;
 mod inbound;
 mod io;
 mod manager;
+mod messages;
 mod mutate;
 mod names;
 mod redirect;

@@ -164,6 +164,9 @@ async fn run(stream: &mut Stream, kind: Kind) -> Box<Answer> {
     let asked = Asked { head: stream.head.method == Method::HEAD, grpc: kind.grpc };
     if all.see_ends() {
         stream.keep_route(choice.shared_route());
+        if kind.grpc && all.count_messages() {
+            stream.count_messages();
+        }
     }
     if !entries.is_empty() && refusal.is_none() {
         refusal = filters::down(entries, stream, choice.route()).await;

@@ -19,6 +19,7 @@ use weft_telemetry::{LogRecord, ResponseFlag, clock};
 use crate::connection::HttpConnection;
 use crate::filters;
 use crate::forward::Limits;
+use crate::messages::MessageCounter;
 use crate::timer::{Expired, StreamTimer};
 
 /// One stream: made when its request's head has arrived; when it is dropped, it is counted and
@@ -38,8 +39,8 @@ pub(crate) struct Stream {
     /// When the request had been received whole.
     request_over: Option<Instant>,
     seen_frames: u32,
-    /// The route, where filters see how the stream ends.
-    route: Option<Arc<Route>>,
+    /// What is kept for those that see how the stream ends.
+    observed: Option<Box<Observed>>,
     /// The heads, where an access log or a filter wants them.
     logged: Option<Box<Logged>>,
     status: u16,
@@ -73,6 +74,8 @@ pub(crate) struct RequestProgress {
     pub(crate) frames: Cell<u32>,
     /// Whether the client's codec could not make sense of it.
     pub(crate) malformed: Cell<bool>,
+    /// Counts gRPC messages, where somebody wants to know.
+    pub(crate) messages: Cell<Option<MessageCounter>>,
     /// Who waits for the end.
     pub(crate) waiting: RefCell<Option<Waker>>,
     /// What a filter that ended the body says to the client.
@@ -92,6 +95,10 @@ impl RequestProgress {
             Some(Ok(frame)) => {
                 let bytes = frame.data_ref().map_or(0, Bytes::len);
                 self.received.set(self.received.get() + bytes as u64);
+                if let (Some(mut messages), Some(data)) = (self.messages.get(), frame.data_ref()) {
+                    messages.feed(data);
+                    self.messages.set(Some(messages));
+                }
             }
             Some(Err(error)) => self.malformed.set(matches!(error, CodecError::Malformed(_))),
             None => {}
@@ -105,6 +112,15 @@ impl RequestProgress {
             waiting.wake();
         }
     }
+}
+
+/// What only some streams keep to their end.
+#[derive(Debug, Default)]
+struct Observed {
+    /// The route, where filters see how the stream ends.
+    route: Option<Arc<Route>>,
+    /// Counts the response's gRPC messages, where somebody wants to know.
+    messages: Option<MessageCounter>,
 }
 
 #[derive(Debug)]
@@ -149,7 +165,7 @@ impl Stream {
             limits: Limits::default(),
             request_over: None,
             seen_frames: 0,
-            route: None,
+            observed: None,
             logged: None,
             status: 0,
             sent: 0,
@@ -159,9 +175,40 @@ impl Stream {
         Box::write(place, stream)
     }
 
+    /// Counts the messages of a gRPC call from here on.
+    pub(crate) fn count_messages(&mut self) {
+        self.observed.get_or_insert_default().messages = Some(MessageCounter::default());
+    }
+
+    /// For a request's body that begins to arrive.
+    pub(crate) fn new_progress(&mut self) -> Rc<RequestProgress> {
+        let counted = self.observed.as_ref().and_then(|observed| observed.messages);
+        let messages = Cell::new(counted.map(|_| MessageCounter::default()));
+        let progress = Rc::new(RequestProgress { messages, ..RequestProgress::default() });
+        self.progress = Some(Rc::clone(&progress));
+        progress
+    }
+
+    /// A piece of the response's body was sent.
+    pub(crate) fn sent_data(&mut self, data: &Bytes) {
+        self.sent += data.len() as u64;
+        if let Some(observed) = &mut self.observed
+            && let Some(messages) = &mut observed.messages
+        {
+            messages.feed(data);
+        }
+    }
+
+    /// Messages of a gRPC call, to the upstream and from it.
+    fn message_counts(&self) -> Option<(u64, u64)> {
+        let from = self.observed.as_ref()?.messages?.count();
+        let to = self.progress.as_ref().and_then(|progress| progress.messages.get());
+        Some((to.map_or(0, MessageCounter::count), from))
+    }
+
     /// Keeps the route for filters that see how the stream ends.
     pub(crate) fn keep_route(&mut self, route: Option<&Arc<Route>>) {
-        self.route = route.cloned();
+        self.observed.get_or_insert_default().route = route.cloned();
     }
 
     /// Whether anybody is told how the stream ended.
@@ -289,6 +336,8 @@ impl Stream {
             status: self.status,
             bytes_received: self.progress.as_ref().map_or(0, |progress| progress.received.get()),
             bytes_sent: self.sent,
+            messages: self.message_counts(),
+            clusters: Some(&*self.connection.worker),
             ..self.cx.record(logged.map(|logged| &logged.request))
         };
         for log in &self.connection.manager.access_logs {
@@ -296,7 +345,9 @@ impl Stream {
         }
         if self.connection.manager.filters.see_ends() {
             let entries = &self.connection.manager.filters;
-            filters::finished(entries, &self.cx, &record, self.route.as_deref());
+            let observed = self.observed.as_ref();
+            let route = observed.and_then(|observed| observed.route.as_deref());
+            filters::finished(entries, &self.cx, &record, route);
         }
     }
 }

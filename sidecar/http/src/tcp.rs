@@ -1,10 +1,15 @@
 //! The TCP proxy.
 
+mod preface;
+mod watch;
+
+use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use tokio::time::Instant;
-use weft_model::{ClusterChoice, HashSource, OnDemandClusters, TcpProxy, Wanted};
+use weft_filter_api::PeerExchange;
+use weft_model::{ClusterChoice, ClusterExchange, HashSource, OnDemandClusters, TcpProxy, Wanted};
 use weft_net::{
     DownstreamStream, Established, Passed, Phase, RelayCounters, RelayEnd, Side, relay,
 };
@@ -14,6 +19,8 @@ use weft_upstream::{PickContext, UpstreamError, UpstreamStream, WorkerCluster};
 use crate::demand;
 use crate::forward::of_client;
 use crate::worker::WorkerCx;
+use preface::{Prefaced, Told};
+use watch::Watch;
 
 /// What is known about one proxied connection; logged and counted when it is dropped.
 struct Session {
@@ -27,12 +34,21 @@ struct Session {
     flags: ResponseFlags,
     transport_failure: Option<String>,
     counters: RelayCounters,
+    worker: Rc<WorkerCx>,
+    /// Filters that are told what is carried.
+    watch: Option<Box<Watch>>,
+    /// What client and proxy tell each other first.
+    exchange: Option<Arc<PeerExchange>>,
+    /// What the client, and the upstream, said of itself.
+    told: [Told; 2],
 }
 
 /// Carries the bytes of a connection to and from an upstream.
 pub(crate) async fn serve(established: Established, proxy: Arc<TcpProxy>, worker: Rc<WorkerCx>) {
-    let Established { mut stream, facts, mut guard, chain: _, listener: _ } = established;
-    let mut session = Session::begin(proxy, facts);
+    let Established { mut stream, facts, mut guard, chain, listener: _ } = established;
+    let mut session = Session::begin(proxy, facts, &worker);
+    session.watch = Watch::over(&chain);
+    session.exchange = chain.network_filters.iter().find_map(|one| one.peer_exchange()).cloned();
     let longest = worker.timers.after(session.proxy.max_duration);
     tokio::select! {
         biased;
@@ -43,7 +59,11 @@ pub(crate) async fn serve(established: Established, proxy: Arc<TcpProxy>, worker
 }
 
 impl Session {
-    fn begin(proxy: Arc<TcpProxy>, facts: Arc<weft_filter_api::ConnectionFacts>) -> Self {
+    fn begin(
+        proxy: Arc<TcpProxy>,
+        facts: Arc<weft_filter_api::ConnectionFacts>,
+        worker: &Rc<WorkerCx>,
+    ) -> Self {
         proxy.stats.cx_total.inc();
         proxy.stats.cx_active.inc();
         Self {
@@ -57,15 +77,31 @@ impl Session {
             flags: ResponseFlags::NONE,
             transport_failure: None,
             counters: RelayCounters::default(),
+            worker: Rc::clone(worker),
+            watch: None,
+            exchange: None,
+            told: Default::default(),
         }
     }
 
     async fn carry(&mut self, stream: &mut DownstreamStream, worker: &WorkerCx) {
+        let Ok(mut stream) = self.greet_client(stream).await else {
+            self.flags.set(ResponseFlag::DownstreamConnectionTermination);
+            return;
+        };
         let Some(mut upstream) = self.connect(worker).await else { return };
+        let Ok(mut upstream) = self.greet_upstream(&mut upstream).await else {
+            self.flags.set(ResponseFlag::UpstreamConnectionTermination);
+            return;
+        };
         let idle = self.proxy.idle_timeout;
-        let first = Side::over_socket(stream, DownstreamStream::tcp, |_, _| {});
-        let second = Side::over_socket(&mut upstream, UpstreamStream::tcp, count_passed);
-        let end = relay(first, second, idle, &worker.timers, &self.counters).await;
+        let first = Side::over_socket(&mut stream, |stream| stream.inner().tcp(), |_, _| {});
+        let second = Side::over_socket(&mut upstream, |stream| stream.inner().tcp(), count_passed);
+        let relaying = relay(first, second, idle, &worker.timers, &self.counters);
+        let end = match &self.watch {
+            None => relaying.await,
+            Some(watch) => Box::pin(watch.during(relaying, self)).await,
+        };
         match end {
             RelayEnd::Idle => self.proxy.stats.idle_timeout.inc(),
             RelayEnd::SecondFailed(_) => {
@@ -76,6 +112,31 @@ impl Session {
             }
             RelayEnd::FirstClosed | RelayEnd::SecondClosed => {}
         }
+    }
+
+    /// Tells the client who we are, where it wants to know.
+    async fn greet_client<'s>(
+        &self,
+        stream: &'s mut DownstreamStream,
+    ) -> io::Result<Prefaced<'s, DownstreamStream>> {
+        let Some(exchange) = &self.exchange else { return Ok(Prefaced::plain(stream)) };
+        let alpn = self.facts.tls.as_ref().and_then(|tls| tls.alpn.as_deref());
+        Box::pin(Prefaced::exchanging(stream, exchange, alpn, &self.told[0])).await
+    }
+
+    /// The same for the upstream.
+    async fn greet_upstream<'s>(
+        &self,
+        upstream: &'s mut UpstreamStream,
+    ) -> io::Result<Prefaced<'s, UpstreamStream>> {
+        let config = self.cluster.as_ref().map(|cluster| cluster.handle().config());
+        let exchange = config.as_ref().and_then(|config| config.exchange.as_ref());
+        let Some(ClusterExchange { exchange, .. }) = exchange else {
+            return Ok(Prefaced::plain(upstream));
+        };
+        let alpn = upstream.alpn().map(<[u8]>::to_vec);
+        let told = &self.told[1];
+        Box::pin(Prefaced::exchanging(upstream, exchange, alpn.as_deref(), told)).await
     }
 
     /// Connects, on other endpoints if need be.
@@ -112,11 +173,13 @@ impl Session {
         let facts = &self.facts;
         let by_client =
             self.proxy.hash.iter().any(|policy| matches!(policy.source, HashSource::SourceIp));
+        let exchange = cluster.handle().config().exchange.clone();
         let picked = cluster.pick(&PickContext {
             hash: by_client.then(|| of_client(facts.remote)),
             original_destination: facts.restored.then_some(facts.local),
             sni: facts.server_name.as_deref(),
             labels: self.proxy.labels.as_deref(),
+            alpn: exchange.as_ref().map(|exchange| &exchange.offered),
             ..PickContext::default()
         })?;
         self.upstream = picked.address();
@@ -146,8 +209,8 @@ impl Session {
         }
     }
 
-    fn log(&self) {
-        let record = LogRecord {
+    fn record(&self) -> LogRecord<'_> {
+        LogRecord {
             duration: Some(self.started.elapsed()),
             flags: self.flags,
             transport_failure: self.transport_failure.as_deref(),
@@ -157,16 +220,15 @@ impl Session {
             upstream_cluster: self.cluster.as_ref().map(|cluster| &**cluster.handle().name()),
             upstream_local: self.upstream_local,
             attempts: self.attempts,
+            clusters: Some(&*self.worker),
             ..self.facts.record()
-        };
-        for log in &self.proxy.access_logs {
-            log.log(&record);
         }
     }
 }
 
 /// Counts what went past the upstream's stream.
-fn count_passed(upstream: &UpstreamStream, passed: Passed) {
+fn count_passed(upstream: &Prefaced<'_, UpstreamStream>, passed: Passed) {
+    let upstream = upstream.inner();
     match passed {
         Passed::Received(count) => upstream.count_received(count),
         Passed::Sent(count) => upstream.count_sent(count),
@@ -180,7 +242,11 @@ impl Drop for Session {
         stats.cx_rx_bytes.add(self.counters.forward.get());
         stats.cx_tx_bytes.add(self.counters.backward.get());
         if !self.proxy.access_logs.is_empty() {
-            self.log();
+            let record = self.record();
+            self.proxy.access_logs.iter().for_each(|log| log.log(&record));
+        }
+        if let Some(watch) = &self.watch {
+            watch.tell(self, true);
         }
     }
 }

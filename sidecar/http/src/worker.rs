@@ -1,11 +1,14 @@
 //! What all connections of one worker share.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use weft_filter_api::Callouts;
-use weft_model::SnapshotWatch;
+use weft_model::{EndpointAddress, SnapshotWatch};
 use weft_net::Timers;
+use weft_telemetry::{ClusterFacts, MeshService};
 use weft_upstream::Upstreams;
 
 use crate::callouts::WorkerCallouts;
@@ -44,6 +47,19 @@ impl WorkerCx {
     #[must_use]
     pub fn timers(&self) -> &Timers {
         &self.timers
+    }
+}
+
+impl ClusterFacts for WorkerCx {
+    fn service(&self, cluster: &str) -> Option<Arc<MeshService>> {
+        self.snapshot.borrow().clusters.get(cluster)?.config().service.clone()
+    }
+
+    fn workload(&self, cluster: &str, address: SocketAddr) -> Option<Arc<str>> {
+        let snapshot = self.snapshot.borrow();
+        let endpoints = snapshot.clusters.get(cluster)?.endpoints();
+        let wanted = EndpointAddress::Socket(address);
+        endpoints.iter().find(|endpoint| endpoint.address == wanted)?.workload.clone()
     }
 }
 

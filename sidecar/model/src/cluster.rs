@@ -7,7 +7,8 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, Guard};
-use weft_telemetry::{ClusterStats, Registry};
+use weft_filter_api::PeerExchange;
+use weft_telemetry::{ClusterStats, MeshService, Registry};
 use weft_tls::ClientTls;
 
 use crate::{
@@ -273,6 +274,20 @@ pub struct Cluster {
     /// for the protocol that is spoken: `istio-http/1.1`, `istio`, `http/1.1` or `istio-h2`,
     /// `istio`, `h2`. TCP connections offer what the TLS context lists. (Envoy: `istio.alpn`.)
     pub istio_alpn: bool,
+    /// `metadata`: the service that Istio's statistics name.
+    pub service: Option<Arc<MeshService>>,
+    /// `filters`: what TCP connections begin with where the endpoint agrees on it by ALPN.
+    pub exchange: Option<ClusterExchange>,
+}
+
+/// Istio's metadata exchange on the connections of a cluster.
+#[derive(Clone, Debug)]
+pub struct ClusterExchange {
+    /// What is exchanged.
+    pub exchange: Arc<PeerExchange>,
+    /// The protocols of the TLS context, which connections of the TCP proxy offer whole. Those of
+    /// HTTP leave the exchange out.
+    pub offered: Arc<[Vec<u8>]>,
 }
 
 impl Cluster {
@@ -306,6 +321,8 @@ impl Cluster {
             buffer_limit: 1 << 20,
             auto_sni: false,
             istio_alpn: false,
+            service: None,
+            exchange: None,
         }
     }
 

@@ -67,6 +67,8 @@ pub struct Endpoint {
     pub hash_key: Option<String>,
     /// `filter_metadata["envoy.lb"]`, for subsets and retries.
     pub labels: Option<Arc<Labels>>,
+    /// `filter_metadata["istio"]["workload"]`, for Istio's statistics.
+    pub workload: Option<Arc<str>>,
     /// `health_check_config`
     pub check: Option<Box<EndpointCheck>>,
     /// The transport socket, chosen by [`Self::socket_labels`] when compiled.
@@ -93,6 +95,7 @@ impl Endpoint {
             socket_labels: BTreeMap::new(),
             hash_key: None,
             labels: None,
+            workload: None,
             check: None,
             transport: TransportChoice::default(),
         }

@@ -39,8 +39,8 @@ pub use check::{
     CheckKind, CheckPace, EndpointCheck, GrpcCheck, HealthCheck, HttpCheck, StatusRange, TcpCheck,
 };
 pub use cluster::{
-    CircuitBreakers, Cluster, ClusterHandle, ClusterSlot, Discovery, DnsFamily, DnsHost,
-    DnsSettings, ProtocolChoice, RetryBudget, SocketMatch, Thresholds, UpstreamSocket,
+    CircuitBreakers, Cluster, ClusterExchange, ClusterHandle, ClusterSlot, Discovery, DnsFamily,
+    DnsHost, DnsSettings, ProtocolChoice, RetryBudget, SocketMatch, Thresholds, UpstreamSocket,
 };
 pub use demand::{
     Demand, DemandAnswer, OnDemandClusters, OnDemandFilter, UseMark, Waiting, Wanted,

@@ -110,6 +110,7 @@ pub enum RouteSource {
 pub struct HttpFilters {
     entries: Arc<[HttpFilterEntry]>,
     see_ends: bool,
+    count_messages: bool,
     /// Whether all of them run only where a route configures them.
     dormant: bool,
 }
@@ -119,6 +120,12 @@ impl HttpFilters {
     #[must_use]
     pub fn see_ends(&self) -> bool {
         self.see_ends
+    }
+
+    /// Whether any of them wants the messages of gRPC calls counted.
+    #[must_use]
+    pub fn count_messages(&self) -> bool {
+        self.count_messages
     }
 
     /// Those that may run on a route: none, where all wait for a route that configures them.
@@ -132,8 +139,9 @@ impl HttpFilters {
 impl From<Vec<HttpFilterEntry>> for HttpFilters {
     fn from(entries: Vec<HttpFilterEntry>) -> Self {
         let see_ends = entries.iter().any(|entry| entry.filter.sees_ends());
+        let count_messages = entries.iter().any(|entry| entry.filter.counts_messages());
         let dormant = entries.iter().all(|entry| entry.disabled);
-        Self { entries: entries.into(), see_ends, dormant }
+        Self { entries: entries.into(), see_ends, count_messages, dormant }
     }
 }
 

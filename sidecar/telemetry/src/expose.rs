@@ -167,18 +167,27 @@ fn without_code(suffix: &str) -> (String, Option<String>) {
 }
 
 fn metric_name(name: &MetricName) -> String {
+    if !name.labels.is_empty() {
+        return name.suffix.clone();
+    }
     let parts = ["envoy", &name.prefix, &without_code(&name.suffix).0];
     let joined = parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("_");
     joined.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect()
 }
 
 fn labels(name: &MetricName) -> String {
-    let tag = name.tag.as_ref().map(|(label, value)| {
-        let value = value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
-        format!("{label}=\"{value}\"")
-    });
+    if !name.labels.is_empty() {
+        let each = name.labels.iter().map(|(name, value)| label(name, value));
+        return each.collect::<Vec<_>>().join(",");
+    }
+    let tag = name.tag.as_ref().map(|(name, value)| label(name, value));
     let labels = [without_code(&name.suffix).1, tag];
     labels.into_iter().flatten().collect::<Vec<_>>().join(",")
+}
+
+fn label(name: &str, value: &str) -> String {
+    let value = value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+    format!("{name}=\"{value}\"")
 }
 
 #[cfg(test)]

@@ -152,6 +152,12 @@ impl ResponseFlags {
         self.0 & (1 << flag as u8) != 0
     }
 
+    /// The set as bits, the first flag of [`ResponseFlag::ALL`] lowest.
+    #[must_use]
+    pub fn bits(self) -> u32 {
+        self.0
+    }
+
     /// Whether no flag is set.
     #[must_use]
     pub fn is_empty(self) -> bool {

@@ -11,6 +11,9 @@ mod codes;
 mod expose;
 mod flags;
 mod groups;
+mod mesh;
+mod series;
+mod shards;
 mod stats;
 
 pub use access_log::{
@@ -22,4 +25,7 @@ pub use codes::ResponseCodes;
 pub use expose::{StatsQuery, prometheus_text, stats_json, stats_text};
 pub use flags::{ResponseFlag, ResponseFlags};
 pub use groups::{ClusterStats, HttpStats, ListenerStats, TcpStats};
+pub use mesh::{ClusterFacts, MeshService};
+pub use series::Labels;
+pub use shards::{SHARDS, shard};
 pub use stats::{BUCKETS, Counter, Gauge, Histogram, Metric, MetricName, Registry, Scope};

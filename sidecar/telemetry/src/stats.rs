@@ -6,12 +6,13 @@
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use parking_lot::{Mutex, RwLock};
 
 use crate::codes::ResponseCodes;
+use crate::series::Labels;
 
 /// Cells in one chunk of an arena.
 const CHUNK: usize = 1024;
@@ -151,7 +152,7 @@ impl Drop for Slots {
 pub struct Counter(Arc<Slots>);
 
 impl Counter {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(Arc::new(Slots::take(1)))
     }
 
@@ -212,7 +213,7 @@ impl Gauge {
 pub struct Histogram(Arc<Slots>);
 
 impl Histogram {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         // One cell for each bucket, one for the sum.
         Self(Arc::new(Slots::take(BUCKETS.len() as u32 + 1)))
     }
@@ -252,6 +253,16 @@ pub enum Metric {
     Histogram(Histogram),
 }
 
+impl Metric {
+    /// Whether anybody besides the registry holds it.
+    pub(crate) fn is_held(&self) -> bool {
+        let (Self::Counter(Counter(slots))
+        | Self::Gauge(Gauge(slots))
+        | Self::Histogram(Histogram(slots))) = self;
+        Arc::strong_count(slots) > 1
+    }
+}
+
 /// The parts of a statistic's name: Envoy's dotted name is all of them joined,
 /// Prometheus' name leaves the tag's value out and gives it as a label.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -262,6 +273,8 @@ pub struct MetricName {
     pub tag: Option<(&'static str, String)>,
     /// What comes after it, e.g. `upstream_rq_total`.
     pub suffix: String,
+    /// The labels of a [series](crate::Labels), which has no Envoy name; else empty.
+    pub labels: Labels,
 }
 
 impl MetricName {
@@ -273,19 +286,33 @@ impl MetricName {
             self.tag.as_ref().map_or("", |tag| tag.1.as_str()),
             &self.suffix,
         ];
-        parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(".")
+        let labels = self.labels.iter().flat_map(|(label, value)| [&**label, &**value]);
+        let parts = parts.into_iter().chain(labels);
+        parts.filter(|part| !part.is_empty()).collect::<Vec<_>>().join(".")
     }
 }
 
 /// Every statistic of the process by name.
 #[derive(Clone, Debug, Default)]
-pub struct Registry(Arc<RwLock<BTreeMap<MetricName, Metric>>>);
+pub struct Registry(Arc<Known>);
+
+/// What is registered.
+#[derive(Debug, Default)]
+pub(crate) struct Known {
+    pub(crate) all: RwLock<BTreeMap<MetricName, Metric>>,
+    /// How many of them have labels of their own.
+    pub(crate) series: AtomicUsize,
+}
 
 impl Registry {
     /// An empty registry.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    pub(crate) fn known(&self) -> &Known {
+        &self.0
     }
 
     /// Names under `prefix`, with `tag` (label, value) between prefix and name.
@@ -298,12 +325,12 @@ impl Registry {
     /// All statistics at the moment, sorted by name.
     #[must_use]
     pub fn all(&self) -> Vec<(MetricName, Metric)> {
-        self.0.read().iter().map(|(name, metric)| (name.clone(), metric.clone())).collect()
+        self.0.all.read().iter().map(|(name, metric)| (name.clone(), metric.clone())).collect()
     }
 
     /// Forgets every statistic below `prefix` with this tag value, e.g. those of a removed cluster.
     pub fn forget(&self, prefix: &str, tag_value: &str) {
-        self.0.write().retain(|name, _| {
+        self.0.all.write().retain(|name, _| {
             name.prefix != prefix || name.tag.as_ref().is_none_or(|(_, value)| value != tag_value)
         });
     }
@@ -323,8 +350,9 @@ impl Scope {
             prefix: self.prefix.clone(),
             tag: self.tag.clone(),
             suffix: suffix.to_owned(),
+            labels: Labels::new(),
         };
-        self.registry.0.write().entry(name).or_insert_with(new).clone()
+        self.registry.0.all.write().entry(name).or_insert_with(new).clone()
     }
 
     /// The counter of this name; the same one each time.

@@ -8,6 +8,7 @@
 pub mod any;
 mod check;
 mod descriptors;
+pub mod istio;
 pub mod json;
 pub mod resource_type;
 pub mod structs;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use weft_filters::config::{FieldError, Within, decode, opt_duration};
-use weft_filters::{FilterCx, NetworkFilterKind, compile_network};
+use weft_filters::{NetworkFilterKind, compile_network, is_metadata_exchange};
 use weft_model::{
     ChainMatch, FilterChain, FilterChainTable, Terminal, TransportProtocol, TransportSocket,
 };
@@ -101,7 +101,9 @@ fn filter_chain(cx: &mut Cx<'_>, config: &PbChain) -> Result<FilterChain, FieldE
     }
     let transport = match &config.transport_socket {
         None => TransportSocket::Raw,
-        Some(socket) => tls::downstream(cx, socket).within("transport_socket")?,
+        Some(socket) => {
+            tls::downstream(cx, socket, exchanges(config)).within("transport_socket")?
+        }
     };
     let mut network_filters = Vec::new();
     let mut terminal = None;
@@ -130,6 +132,16 @@ fn filter_chain(cx: &mut Cx<'_>, config: &PbChain) -> Result<FilterChain, FieldE
     })
 }
 
+/// Whether connections begin with what peers tell each other: the TCP proxy sees to that.
+fn exchanges(config: &PbChain) -> bool {
+    let typed = |filter: &Filter| match &filter.config_type {
+        Some(ConfigType::TypedConfig(any)) => Some(any.clone()),
+        _ => None,
+    };
+    let all: Vec<_> = config.filters.iter().filter_map(typed).collect();
+    all.iter().any(is_metadata_exchange) && all.iter().any(is::<PbTcp>)
+}
+
 enum Compiled {
     Before(NetworkFilterKind),
     Terminal(Terminal),
@@ -153,6 +165,6 @@ fn network_filter(cx: &mut Cx<'_>, filter: &Filter) -> Result<Compiled, FieldErr
             decode(config).and_then(|config| tcp_proxy(cx, &config)).within("typed_config")?;
         return Ok(Compiled::Terminal(Terminal::Tcp(Arc::new(proxy))));
     }
-    let mut filter_cx = FilterCx { node: cx.node, registry: cx.registry, stat_prefix: "" };
+    let mut filter_cx = cx.for_filters("");
     compile_network(&filter.name, config, &mut filter_cx).map(Compiled::Before)
 }

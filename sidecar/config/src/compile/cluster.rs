@@ -10,11 +10,11 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use weft_filters::accept_upstream;
+use weft_filters::compile_upstream;
 use weft_filters::config::{FieldError, Within, opt_duration};
 use weft_model::{
-    CircuitBreakers, Cluster, Discovery, EndpointSet, RetryBudget, SocketMatch, Thresholds,
-    UpstreamSocket,
+    CircuitBreakers, Cluster, ClusterExchange, Discovery, EndpointSet, RetryBudget, SocketMatch,
+    Thresholds, UpstreamSocket,
 };
 use weft_xds_proto::pb::envoy::config::cluster::v3::{
     CircuitBreakers as PbBreakers, Cluster as PbCluster,
@@ -24,7 +24,7 @@ use weft_xds_proto::pb::envoy::config::core::v3::{BindConfig, RoutingPriority, S
 
 use super::address::ip;
 use super::options::{number, tcp_keepalive};
-use super::{Cx, endpoint, tls};
+use super::{Cx, endpoint, mesh, tls};
 
 /// `connect_timeout` when it is not set.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -55,6 +55,7 @@ pub(crate) fn cluster(cx: &mut Cx<'_>, config: &PbCluster) -> Result<CompiledClu
     let (load_balancing, balancing) = balancing::balancing(config)?;
     let protocol = protocol::protocol(config)?;
     let sockets = sockets(cx, config, protocol.match_sni)?;
+    let exchange = exchange(cx, config, sockets.protocols)?;
     let timeout = opt_duration(config.connect_timeout.as_ref(), "connect_timeout")?;
     let limit = config.per_connection_buffer_limit_bytes.as_ref();
     let options = config.upstream_connection_options.as_ref();
@@ -101,6 +102,8 @@ pub(crate) fn cluster(cx: &mut Cx<'_>, config: &PbCluster) -> Result<CompiledClu
         buffer_limit: limit.map_or(BUFFER, |limit| limit.value),
         auto_sni: protocol.auto_sni || sockets.auto_sni,
         istio_alpn: sockets.istio_alpn,
+        service: config.metadata.as_ref().and_then(mesh::service),
+        exchange,
     };
     cluster.discovery = discovery::discovery(cx, config, &cluster)?;
     let endpoints = match (&cluster.discovery, &config.load_assignment) {
@@ -128,12 +131,24 @@ fn refuse(config: &PbCluster) -> Result<(), FieldError> {
     if let Some((_, field)) = refused.iter().find(|(set, _)| *set) {
         return Err(FieldError::unsupported(field));
     }
+    Ok(())
+}
+
+/// `filters`
+fn exchange(
+    cx: &Cx<'_>,
+    config: &PbCluster,
+    protocols: Vec<Vec<u8>>,
+) -> Result<Option<ClusterExchange>, FieldError> {
+    let mut exchange = None;
     for (index, filter) in config.filters.iter().enumerate() {
         let any = filter.typed_config.as_ref().ok_or_else(|| FieldError::missing("typed_config"));
-        let known = any.and_then(|any| accept_upstream(&filter.name, any));
-        known.within_item("filters", index)?;
+        let compiled = any.and_then(|any| compile_upstream(&filter.name, any, &cx.for_filters("")));
+        exchange = Some(compiled.within_item("filters", index)?);
     }
-    Ok(())
+    let offered: Arc<[Vec<u8>]> = protocols.into();
+    let agreed = exchange.filter(|exchange| offered.contains(&exchange.protocol));
+    Ok(agreed.map(|exchange| ClusterExchange { exchange, offered }))
 }
 
 fn panic_threshold(config: &PbCluster) -> Result<f64, FieldError> {
@@ -152,6 +167,7 @@ struct Sockets {
     default: UpstreamSocket,
     auto_sni: bool,
     istio_alpn: bool,
+    protocols: Vec<Vec<u8>>,
 }
 
 fn sockets(cx: &mut Cx<'_>, config: &PbCluster, match_sni: bool) -> Result<Sockets, FieldError> {
@@ -173,7 +189,8 @@ fn sockets(cx: &mut Cx<'_>, config: &PbCluster, match_sni: bool) -> Result<Socke
         });
     }
     let istio_alpn = seen.istio_alpn && alpn_override(config);
-    Ok(Sockets { matches, default, auto_sni: seen.auto_sni, istio_alpn })
+    let tls::Seen { auto_sni, protocols, .. } = seen;
+    Ok(Sockets { matches, default, auto_sni, istio_alpn, protocols })
 }
 
 /// `filter_metadata.istio.alpn_override`: "false" keeps the ALPN names of the TLS context.

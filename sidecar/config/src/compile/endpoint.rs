@@ -21,6 +21,7 @@ use weft_xds_proto::pb::google::protobuf::{Struct, value::Kind as ValueKind};
 use weft_xds_proto::struct_to_json;
 
 use super::address::{ip, port, port_of, socket_address};
+use super::mesh;
 
 /// `overprovisioning_factor` when it is not set, per cent.
 const OVERPROVISIONING: u32 = 140;
@@ -204,6 +205,7 @@ fn compile(
         labels: metadata
             .and_then(|metadata| metadata.filter_metadata.get(BALANCING))
             .map(|labels| Arc::new(balancing_labels(labels))),
+        workload: metadata.and_then(mesh::workload),
         transport: TransportChoice::default(),
     })
 }

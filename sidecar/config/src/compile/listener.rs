@@ -37,6 +37,7 @@ pub(crate) fn listener(
     encoded: &Any,
 ) -> Result<Listener, FieldError> {
     refuse(config)?;
+    cx.direction = direction(config.traffic_direction);
     let mut addresses = vec![listen_address(config.address.as_ref()).within("address")?];
     for (index, more) in config.additional_addresses.iter().enumerate() {
         let address = listen_address(more.address.as_ref()).within("address");
@@ -58,7 +59,7 @@ pub(crate) fn listener(
         freebind: flag(config.freebind.as_ref()),
         backlog: config.tcp_backlog_size.as_ref().map_or(BACKLOG, |size| size.value),
         exact_balance: exact_balance(config).within("connection_balance_config")?,
-        direction: direction(config.traffic_direction),
+        direction: cx.direction,
         filters,
         filters_timeout: limit(
             config.listener_filters_timeout.as_ref(),

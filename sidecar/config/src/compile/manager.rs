@@ -185,8 +185,7 @@ type Filters = (HttpFilters, Option<OnDemandFilter>);
 
 fn filters(cx: &Cx<'_>, config: &PbManager) -> Result<Filters, FieldError> {
     let configs = &config.http_filters;
-    let mut filter_cx =
-        FilterCx { node: cx.node, registry: cx.registry, stat_prefix: &config.stat_prefix };
+    let mut filter_cx = cx.for_filters(&config.stat_prefix);
     let mut filters = Vec::with_capacity(configs.len());
     let mut on_demand = None;
     let mut router = false;

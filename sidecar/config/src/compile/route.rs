@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use weft_filter_api::{RATE_LIMITS, RouteFilterConfig};
 use weft_filters::config::{FieldError, Within, decode, header_mutations, route_match};
-use weft_filters::{FilterCx, compile_per_route, compile_rate_limits};
+use weft_filters::{compile_per_route, compile_rate_limits};
 use weft_model::{ClusterChoice, Route, RouteAction, Routes, UseMark, Vhds, VirtualHost};
 use weft_route::{CompileError, CompiledHost, HostRule, RouteRule, RouteTable, TableOptions};
 use weft_xds_proto::any::is;
@@ -332,7 +332,7 @@ fn one_filter(
     config: &Any,
     all: &mut PerFilter,
 ) -> Result<(), FieldError> {
-    let mut cx = FilterCx { node: cx.node, registry: cx.registry, stat_prefix: "" };
+    let mut cx = cx.for_filters("");
     let mut optional = false;
     let mut disabled = false;
     let compiled = if is::<FilterConfig>(config) {

@@ -49,19 +49,25 @@ fn unknown(any: &Any, name: &str) -> FieldError {
     FieldError::at("typed_config", reason)
 }
 
-/// Compiles the transport socket of a filter chain.
+/// Compiles the transport socket of a filter chain; `exchange`: its connections begin with what
+/// Istio's peers tell each other, where both agree.
 pub(super) fn downstream(
     cx: &mut Cx<'_>,
     socket: &PbSocket,
+    exchange: bool,
 ) -> Result<TransportSocket, FieldError> {
     let Some(any) = typed(socket)? else { return Ok(TransportSocket::Raw) };
     if type_name(&any.type_url) != DOWNSTREAM {
         return Err(unknown(any, &socket.name));
     }
-    decode(any).and_then(|config| server(cx, &config)).within("typed_config")
+    decode(any).and_then(|config| server(cx, &config, exchange)).within("typed_config")
 }
 
-fn server(cx: &mut Cx<'_>, config: &DownstreamTlsContext) -> Result<TransportSocket, FieldError> {
+fn server(
+    cx: &mut Cx<'_>,
+    config: &DownstreamTlsContext,
+    exchange: bool,
+) -> Result<TransportSocket, FieldError> {
     if flag(config.require_sni.as_ref()) {
         return Err(FieldError::unsupported("require_sni"));
     }
@@ -81,6 +87,7 @@ fn server(cx: &mut Cx<'_>, config: &DownstreamTlsContext) -> Result<TransportSoc
         validation: None,
         require_client_certificate: flag(config.require_client_certificate.as_ref()),
         alpn: alpn(common),
+        peer_exchange: exchange,
         min_version: parts.min,
         max_version: parts.max,
         cipher_suites: parts.ciphers,
@@ -106,6 +113,8 @@ pub(super) struct Seen {
     pub(super) auto_sni: bool,
     /// One of them is for Istio's mutual TLS.
     pub(super) istio_alpn: bool,
+    /// The protocols of that one.
+    pub(super) protocols: Vec<Vec<u8>>,
 }
 
 /// Compiles a transport socket of a cluster.
@@ -134,7 +143,10 @@ fn client(
         return Err(FieldError::at("common_tls_context.tls_certificates", reason));
     }
     seen.auto_sni |= config.auto_host_sni;
-    seen.istio_alpn |= common.alpn_protocols.iter().any(|name| name == ISTIO);
+    if common.alpn_protocols.iter().any(|name| name == ISTIO) {
+        seen.istio_alpn = true;
+        seen.protocols = alpn(common);
+    }
     let template = ClientTlsSpec {
         certificate: None,
         validation: None,

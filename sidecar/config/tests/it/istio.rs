@@ -86,7 +86,13 @@ fn virtual_inbound_tells_mutual_tls_from_plaintext() {
     let filters: Vec<_> = manager.filters.iter().map(|filter| filter.name.to_string()).collect();
     assert_eq!(
         filters,
-        ["istio.metadata_exchange", "envoy.filters.http.fault", "envoy.filters.http.cors"]
+        [
+            "istio.metadata_exchange",
+            "envoy.filters.http.grpc_stats",
+            "envoy.filters.http.fault",
+            "envoy.filters.http.cors",
+            "istio.stats",
+        ]
     );
     let plain = find(8080, TransportProtocol::Raw, "");
     assert!(matches!(plain.transport, TransportSocket::Raw));
@@ -168,6 +174,8 @@ fn an_outbound_cluster_speaks_mutual_tls_to_whom_it_may() {
     assert_eq!(cluster.load_balancing, LoadBalancing::LeastRequest { choices: 2, bias: 1.0 });
     assert_eq!(cluster.breakers.default.connections, u32::MAX);
     assert!(cluster.istio_alpn);
+    let exchange = cluster.exchange.as_ref().expect("peers tell each other who they are");
+    assert_eq!(exchange.offered[..], [&b"istio-peer-exchange"[..], b"istio"]);
     let endpoints = handle.endpoints();
     let first = &endpoints.priorities[0].endpoints;
     assert_eq!(first[0].transport, TransportChoice(Some(0)));

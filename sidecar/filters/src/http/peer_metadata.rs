@@ -33,9 +33,13 @@ pub(crate) struct PeerMetadata {
     id: HeaderValue,
 }
 
-/// The client sent its metadata.
-#[derive(Clone, Copy)]
-struct ClientTold;
+/// The client told who it is; in [`StreamCx::state`] what it said, as it came.
+#[derive(Clone)]
+pub(crate) struct ClientMetadata(pub(crate) Option<HeaderValue>);
+
+/// The same of the upstream.
+#[derive(Clone)]
+pub(crate) struct UpstreamMetadata(pub(crate) HeaderValue);
 
 impl PeerMetadata {
     fn tell(&self, headers: &mut HeaderMap) {
@@ -44,10 +48,11 @@ impl PeerMetadata {
     }
 }
 
-/// Removes both headers; whether any was there.
-fn strip(headers: &mut HeaderMap) -> bool {
-    let metadata = headers.remove(&METADATA).is_some();
-    headers.remove(&METADATA_ID).is_some() || metadata
+/// Removes both headers; `None` where there was none of them.
+fn strip(headers: &mut HeaderMap) -> Option<ClientMetadata> {
+    let metadata = headers.remove(&METADATA);
+    let id = headers.remove(&METADATA_ID);
+    (metadata.is_some() || id.is_some()).then_some(ClientMetadata(metadata))
 }
 
 impl HttpFilter for PeerMetadata {
@@ -65,8 +70,10 @@ impl HttpFilter for PeerMetadata {
         head: &'a mut RequestHead,
         _: Option<&'a RouteFilterConfig>,
     ) -> Flow<'a> {
-        if self.from_client && strip(&mut head.headers) {
-            cx.state.insert(ClientTold);
+        if self.from_client
+            && let Some(told) = strip(&mut head.headers)
+        {
+            cx.state.insert(told);
         }
         // A route that names no single cluster leads into the mesh.
         let outside = cx.cluster.as_deref() == Some(PASSTHROUGH);
@@ -82,10 +89,12 @@ impl HttpFilter for PeerMetadata {
         head: &'a mut ResponseHead,
         _: Option<&'a RouteFilterConfig>,
     ) -> Flow<'a> {
-        if self.from_upstream {
-            strip(&mut head.headers);
+        if self.from_upstream
+            && let Some(ClientMetadata(Some(told))) = strip(&mut head.headers)
+        {
+            cx.state.insert(UpstreamMetadata(told));
         }
-        if self.to_client && cx.state.get::<ClientTold>().is_some() {
+        if self.to_client && cx.state.get::<ClientMetadata>().is_some() {
             self.tell(&mut head.headers);
         }
         Flow::Continue

@@ -84,8 +84,7 @@ impl RequestSource {
         }
         let incoming = stream.incoming.take().filter(|incoming| !incoming.is_end_stream());
         let Some(incoming) = incoming else { return Self::Empty };
-        let progress = Rc::new(RequestProgress::default());
-        stream.progress = Some(Rc::clone(&progress));
+        let progress = stream.new_progress();
         Self::streamed(keep, limit, Origin::Client(incoming), progress)
     }
 

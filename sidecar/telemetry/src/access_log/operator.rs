@@ -10,6 +10,9 @@ use super::plain::Plain;
 use super::timestamp::TimeFormat;
 use super::{FormatError, LogRecord};
 
+/// The name of the counts of a gRPC call's messages among filter state.
+const GRPC_STATS: &str = "envoy.filters.http.grpc_stats";
+
 /// One `%OPERATOR%`.
 #[derive(Debug)]
 pub(super) struct Operator {
@@ -119,8 +122,9 @@ impl Operator {
                 out.value(metadata(record, namespace, path).as_deref());
             }
             Kind::State { name, form } => {
+                let counted = (name == GRPC_STATS).then(|| grpc_stats(record)).flatten();
                 let known = record.annotations.iter().flatten().find_map(|all| all.state(name));
-                match (form, known) {
+                match (form, known.or(counted.as_ref())) {
                     (StateForm::Typed, Some(object)) => out.text(Some(&object.to_string())),
                     (StateForm::Field(field), Some(object)) => out.value(object.get(field)),
                     (_, object) => out.value(object),
@@ -188,6 +192,15 @@ impl Kind {
         };
         Some(Self::State { name, form })
     }
+}
+
+/// The object that Envoy's filter keeps under [`GRPC_STATS`].
+fn grpc_stats(record: &LogRecord<'_>) -> Option<Value> {
+    let (to, from) = record.messages?;
+    Some(serde_json::json!({
+        "request_message_count": to.to_string(),
+        "response_message_count": from.to_string(),
+    }))
 }
 
 /// The value at a path of dynamic metadata, of the stream or else of its connection.

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use http::HeaderMap;
 
-use crate::{Annotations, ResponseFlags};
+use crate::{Annotations, ClusterFacts, ResponseFlags};
 
 /// What is known about an HTTP stream or a TCP connection when it is over.
 #[derive(Clone, Copy, Debug)]
@@ -80,12 +80,20 @@ pub struct LogRecord<'a> {
     pub peer_subject: Option<&'a str>,
     /// `%DOWNSTREAM_LOCAL_URI_SAN%`
     pub local_uri_sans: &'a [String],
+    /// `%UPSTREAM_PEER_URI_SAN%`
+    pub upstream_peer_uri_sans: &'a [String],
+    /// `%UPSTREAM_LOCAL_URI_SAN%`
+    pub upstream_local_uri_sans: &'a [String],
     /// `%UPSTREAM_REQUEST_ATTEMPT_COUNT%`
     pub attempts: u32,
     /// `%CONNECTION_ID%`
     pub connection_id: u64,
+    /// Messages of a gRPC call, to the upstream and from it, where they were counted.
+    pub messages: Option<(u64, u64)>,
     /// What filters said about the stream, and about its connection.
     pub annotations: [Option<&'a Annotations>; 2],
+    /// What is known of the clusters.
+    pub clusters: Option<&'a dyn ClusterFacts>,
 }
 
 impl LogRecord<'_> {
@@ -129,9 +137,13 @@ impl LogRecord<'_> {
             tls_cipher: None,
             peer_subject: None,
             local_uri_sans: &[],
+            upstream_peer_uri_sans: &[],
+            upstream_local_uri_sans: &[],
             attempts: 0,
             connection_id: 0,
+            messages: None,
             annotations: [None, None],
+            clusters: None,
         }
     }
 }

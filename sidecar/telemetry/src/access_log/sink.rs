@@ -1,38 +1,22 @@
 //! Where lines go: a file, collected in memory and written by a thread of its own.
 
-use std::cell::Cell;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
-/// Buffers of one sink; each worker has its own as long as there are no more workers than this.
-const SHARDS: usize = 16;
+use crate::shards::{SHARDS, shard};
+
 /// A shard that holds more takes no line until it is written, bytes.
 const SHARD_LIMIT: usize = 1 << 20;
 /// A shard that holds more wakes the writer, bytes.
 const SHARD_FULL: usize = 64 << 10;
 /// How long a line waits at most before it is written, milliseconds.
 static FLUSH_INTERVAL: AtomicU64 = AtomicU64::new(1000);
-
-thread_local! {
-    static SHARD: Cell<Option<usize>> = const { Cell::new(None) };
-}
-
-fn shard() -> usize {
-    static NEXT: AtomicUsize = AtomicUsize::new(0);
-    SHARD.with(|shard| {
-        shard.get().unwrap_or_else(|| {
-            let index = NEXT.fetch_add(1, Ordering::Relaxed) % SHARDS;
-            shard.set(Some(index));
-            index
-        })
-    })
-}
 
 /// A file that log lines are written to; shared by all logs of the same path.
 #[derive(Debug)]

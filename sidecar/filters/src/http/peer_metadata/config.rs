@@ -41,7 +41,7 @@ pub(crate) fn compile(config: &Any, cx: &mut FilterCx<'_>) -> Result<HttpFilterK
 }
 
 /// The workload's metadata as an encoded `Struct`, its keys sorted.
-fn encode(node: &Node) -> Vec<u8> {
+pub(crate) fn encode(node: &Node) -> Vec<u8> {
     let metadata = node.metadata.as_ref().map(|metadata| &metadata.fields);
     let of = |key: &str| metadata.and_then(|fields| fields.get(key)).cloned();
     let mut fields: BTreeMap<String, Value> =

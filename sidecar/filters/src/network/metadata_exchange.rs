@@ -1,0 +1,26 @@
+//! `istio.metadata_exchange` of TCP: peers that agree on its ALPN name tell each other who they
+//! are, each in a preface of its own before the connection's bytes. The TCP proxy writes and reads
+//! them; what they hold is made and understood here.
+
+use std::sync::Arc;
+
+use weft_filter_api::{ConnectionFacts, NetworkFilter, NetworkFlow, PeerExchange};
+
+pub(crate) mod config;
+mod preface;
+#[cfg(test)]
+mod tests;
+
+/// The filter of a listener.
+#[derive(Debug)]
+pub(crate) struct MetadataExchange(Arc<PeerExchange>);
+
+impl NetworkFilter for MetadataExchange {
+    fn connected(&self, _: &mut ConnectionFacts) -> NetworkFlow {
+        NetworkFlow::Continue
+    }
+
+    fn peer_exchange(&self) -> Option<&Arc<PeerExchange>> {
+        Some(&self.0)
+    }
+}
