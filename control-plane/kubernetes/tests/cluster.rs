@@ -3,17 +3,17 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed step of a test is a failed test")]
 
-mod double;
-
 use std::sync::Arc;
 use std::time::Duration;
 
-use double::ApiServer;
 use serde_json::{Value, json};
 use weft_ca::{AuthenticationError, Authenticator, Caller};
 use weft_control_model::{Discover, Discovery, Endpoints, Scheme};
-use weft_kubernetes::{KubernetesRegistry, Lease, TokenReviews, TrustPublisher, follow};
+use weft_kubernetes::{
+    Client, Config, KubernetesRegistry, Lease, TokenReviews, TrustPublisher, follow,
+};
 use weft_spiffe::TrustDomain;
+use weft_testkit::ApiServer;
 
 const SERVICES: &str = "/api/v1/services";
 const SLICES: &str = "/apis/discovery.k8s.io/v1/endpointslices";
@@ -21,6 +21,11 @@ const PODS: &str = "/api/v1/pods";
 const NODES: &str = "/api/v1/nodes";
 /// Far longer than anything takes.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+fn client(server: &ApiServer) -> Client {
+    let uri = format!("http://{}", server.address()).parse().unwrap();
+    Client::try_from(Config::new(uri)).unwrap()
+}
 
 fn service() -> Value {
     json!({
@@ -90,7 +95,7 @@ impl Cluster {
         server.put(SERVICES, service());
         server.put(NODES, node("node-1"));
         let registry = Arc::new(KubernetesRegistry::default());
-        let following = tokio::spawn(follow(server.client(), Arc::clone(&registry)));
+        let following = tokio::spawn(follow(client(&server), Arc::clone(&registry)));
         Self { server, registry, following }
     }
 
@@ -228,7 +233,7 @@ async fn large_lists_come_in_pages_and_streams_in_crumbs() {
 #[tokio::test]
 async fn tokens_are_reviewed_for_their_audience() {
     let server = ApiServer::start().await;
-    let reviews = TokenReviews::new(server.client(), TrustDomain::new("cluster.local").unwrap());
+    let reviews = TokenReviews::new(client(&server), TrustDomain::new("cluster.local").unwrap());
     let ask = async |token: &str| {
         let caller = Caller { bearer_token: Some(token.to_owned()), ..Caller::default() };
         reviews.authenticate(&caller).await
@@ -264,7 +269,7 @@ async fn roots_are_published_and_the_webhook_is_kept_right() {
     server.put(WEBHOOKS, webhook(""));
     server.put("/api/v1/namespaces", json!({"metadata": {"name": "shop"}}));
     let publisher =
-        TrustPublisher::new(server.client(), "roots".to_owned(), "weft-ca-root-cert".to_owned());
+        TrustPublisher::new(client(&server), "roots".to_owned(), "weft-ca-root-cert".to_owned());
     let running = tokio::spawn(publisher.run());
     let path = "/api/v1/namespaces/shop/configmaps";
     let map = server.until(path, "weft-ca-root-cert", |_| true).await;
@@ -281,7 +286,7 @@ async fn roots_are_published_and_the_webhook_is_kept_right() {
 async fn a_lease_is_held_by_one() {
     let server = ApiServer::start().await;
     let path = "/apis/coordination.k8s.io/v1/namespaces/weft-system/leases";
-    let lease = |holder: &str| Lease::new(server.client(), "weft-system", "weft", holder);
+    let lease = |holder: &str| Lease::new(client(&server), "weft-system", "weft", holder);
     let (tell, mut told) = tokio::sync::mpsc::channel(4);
     let hold = |holder: &'static str| {
         let (lease, tell) = (lease(holder), tell.clone());

@@ -3,6 +3,7 @@
 //! Nothing here sleeps for a fixed time: every wait asks again until the
 //! answer is there, with a deadline.
 
+mod api_server;
 mod client;
 mod port;
 mod process;
@@ -10,6 +11,7 @@ mod program;
 mod upstream;
 mod wait;
 
+pub use api_server::ApiServer;
 pub use client::{Reply, get, send, send_on};
 pub use port::free_port;
 pub use process::Process;

@@ -1,8 +1,15 @@
-//! An API server's double: objects in memory, list with pages, watch with history.
+//! A Kubernetes API server's double: objects in memory, list with pages, watch with history.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::missing_panics_doc,
+    reason = "a failed step of a test is a failed test"
+)]
 
 use std::collections::{BTreeMap, HashMap};
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, Bytes};
@@ -13,10 +20,12 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
-use weft_kubernetes::{Client, Config};
+
+/// Far longer than anything takes.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Kind and apiVersion, by a collection's last part.
-const KINDS: [(&str, &str, &str); 8] = [
+const KINDS: [(&str, &str, &str); 10] = [
     ("services", "Service", "v1"),
     ("pods", "Pod", "v1"),
     ("nodes", "Node", "v1"),
@@ -24,6 +33,8 @@ const KINDS: [(&str, &str, &str); 8] = [
     ("configmaps", "ConfigMap", "v1"),
     ("endpointslices", "EndpointSlice", "discovery.k8s.io/v1"),
     ("leases", "Lease", "coordination.k8s.io/v1"),
+    ("peerauthentications", "PeerAuthentication", "weft.dev/v1"),
+    ("authorizationpolicies", "AuthorizationPolicy", "weft.dev/v1"),
     (
         "mutatingwebhookconfigurations",
         "MutatingWebhookConfiguration",
@@ -46,6 +57,8 @@ struct Content {
     crumble: bool,
     lists: HashMap<String, usize>,
     requests: HashMap<String, usize>,
+    /// The user that a token for the audience `istio-ca` proves.
+    tokens: HashMap<String, String>,
 }
 
 struct Shared {
@@ -53,7 +66,8 @@ struct Shared {
     changed: watch::Sender<u64>,
 }
 
-pub(crate) struct ApiServer {
+/// A Kubernetes API server's double, ended when dropped.
+pub struct ApiServer {
     address: std::net::SocketAddr,
     shared: Arc<Shared>,
     task: tokio::task::JoinHandle<()>,
@@ -66,26 +80,41 @@ impl Drop for ApiServer {
 }
 
 impl ApiServer {
-    pub(crate) async fn start() -> Self {
+    /// Starts on a free loopback port.
+    pub async fn start() -> Self {
+        Self::serve(TcpListener::bind("127.0.0.1:0").await.unwrap())
+    }
+
+    /// Starts on a listener made elsewhere, in a network namespace for example.
+    #[must_use]
+    pub fn serve(listener: TcpListener) -> Self {
         let content = Content { watches_allowed: true, version: 1, ..Content::default() };
         let shared = Arc::new(Shared { content: content.into(), changed: watch::Sender::new(0) });
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let routes = Router::new().fallback(serve).with_state(Arc::clone(&shared));
         let task = tokio::spawn(async move { axum::serve(listener, routes).await.unwrap() });
         Self { address, shared, task }
     }
 
-    pub(crate) fn client(&self) -> Client {
-        let uri = format!("http://{}", self.address).parse().unwrap();
-        Client::try_from(Config::new(uri)).unwrap()
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> std::net::SocketAddr {
+        self.address
     }
 
-    pub(crate) fn put(&self, collection: &str, object: Value) {
+    /// From now on this token, for the audience `istio-ca`, proves a service account.
+    pub fn accept_token(&self, token: &str, namespace: &str, account: &str) {
+        let user = format!("system:serviceaccount:{namespace}:{account}");
+        self.change(|content| drop(content.tokens.insert(token.to_owned(), user)));
+    }
+
+    /// Creates or replaces an object of a collection, such as `/api/v1/pods`.
+    pub fn put(&self, collection: &str, object: Value) {
         self.change(|content| put(content, collection, object));
     }
 
-    pub(crate) fn delete(&self, collection: &str, namespace: &str, name: &str) {
+    /// Removes an object.
+    pub fn delete(&self, collection: &str, namespace: &str, name: &str) {
         self.change(|content| {
             let key = (collection.to_owned(), namespace.to_owned(), name.to_owned());
             let mut object = content.objects.remove(&key).unwrap();
@@ -96,16 +125,17 @@ impl ApiServer {
     }
 
     /// Ends all watches and lets none begin.
-    pub(crate) fn refuse_watches(&self) {
+    pub fn refuse_watches(&self) {
         self.change(|content| content.watches_allowed = false);
     }
 
-    pub(crate) fn allow_watches(&self) {
+    /// Lets watches begin again.
+    pub fn allow_watches(&self) {
         self.change(|content| content.watches_allowed = true);
     }
 
     /// From now on, watches of old versions are answered with 410.
-    pub(crate) fn forget_history(&self) {
+    pub fn forget_history(&self) {
         self.change(|content| {
             content.oldest = content.version;
             content.history.clear();
@@ -113,26 +143,29 @@ impl ApiServer {
     }
 
     /// Tells all watches the version.
-    pub(crate) fn bookmark(&self) {
+    pub fn bookmark(&self) {
         self.change(|content| content.bookmark = content.version);
     }
 
     /// Streams come in small pieces.
-    pub(crate) fn crumble(&self) {
+    pub fn crumble(&self) {
         self.change(|content| content.crumble = true);
     }
 
     /// Lists of a collection that were asked for, each page counted.
-    pub(crate) fn lists(&self, collection: &str) -> usize {
+    #[must_use]
+    pub fn lists(&self, collection: &str) -> usize {
         self.shared.content.lock().lists.get(collection).copied().unwrap_or(0)
     }
 
-    pub(crate) fn requests(&self, collection: &str) -> usize {
+    /// All requests for objects of a collection.
+    #[must_use]
+    pub fn requests(&self, collection: &str) -> usize {
         self.shared.content.lock().requests.get(collection).copied().unwrap_or(0)
     }
 
     /// Waits until an object is as wanted.
-    pub(crate) async fn until(
+    pub async fn until(
         &self,
         collection: &str,
         name: &str,
@@ -155,7 +188,7 @@ impl ApiServer {
                 changed.changed().await.unwrap();
             }
         };
-        tokio::time::timeout(super::PATIENCE, found).await.unwrap()
+        tokio::time::timeout(PATIENCE, found).await.unwrap()
     }
 
     fn change(&self, change: impl FnOnce(&mut Content)) {
@@ -189,7 +222,10 @@ async fn serve(
 ) -> Response {
     let path = uri.path();
     if path.ends_with("/tokenreviews") {
-        return review(&body).into_response();
+        return review(&shared, &body).into_response();
+    }
+    if let Some(object) = path.strip_suffix("/status") {
+        return write_status(&shared, object, &body);
     }
     let is_collection = KINDS.iter().any(|(last, ..)| path.ends_with(&format!("/{last}")));
     let (collection, name) = match is_collection {
@@ -226,6 +262,27 @@ async fn serve(
         object["metadata"]["namespace"] = json!(namespace.split('/').next());
     }
     put(&mut shared.content.lock(), collection, object.clone());
+    shared.changed.send_modify(|count| *count += 1);
+    json_response(&object)
+}
+
+/// Replaces an object's status, wherever the object was put.
+fn write_status(shared: &Shared, path: &str, body: &[u8]) -> Response {
+    let told: Value = serde_json::from_slice(body).unwrap();
+    let parts: Vec<_> = path.rsplit('/').collect();
+    let [name, last, namespace, ..] = parts[..] else { return status(404, "NotFound") };
+    let mut content = shared.content.lock();
+    let mut all = content.objects.iter();
+    let found = all.find(|((place, of, own), _)| {
+        place.ends_with(&format!("/{last}")) && of == namespace && own == name
+    });
+    let Some((place, mut object)) = found.map(|((place, ..), one)| (place.clone(), one.clone()))
+    else {
+        return status(404, "NotFound");
+    };
+    object["status"] = told["status"].clone();
+    put(&mut content, &place, object.clone());
+    drop(content);
     shared.changed.send_modify(|count| *count += 1);
     json_response(&object)
 }
@@ -321,11 +378,16 @@ fn next(
     (events, false, content.crumble)
 }
 
-fn review(body: &[u8]) -> Response {
+fn review(shared: &Shared, body: &[u8]) -> Response {
     let mut review: Value = serde_json::from_slice(body).unwrap();
     assert_eq!(review["spec"]["audiences"], json!(["istio-ca"]));
     let user = |name: &str| json!({"username": name});
-    let status = match review["spec"]["token"].as_str().unwrap() {
+    let token = review["spec"]["token"].as_str().unwrap();
+    let known = shared.content.lock().tokens.get(token).cloned();
+    let status = match token {
+        _ if known.is_some() => {
+            json!({"authenticated": true, "audiences": ["istio-ca"], "user": {"username": known}})
+        }
         "good" => {
             json!({"authenticated": true, "audiences": ["istio-ca"], "user": user("system:serviceaccount:shop:web")})
         }
