@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 use tonic::Status;
 use weft_discovery::MeshRegistry;
-use weft_translate::{NodeProfile, discovery_of, workload_of};
+use weft_translate::{NodeProfile, answers_dns, discovery_of, workload_of};
 use weft_xds_server::{
     BoxFuture, Node, NodeDirectory, NodeSession, Peer, Refusal, ResourceType, SessionObserver,
     Subscription,
@@ -53,7 +53,9 @@ impl Directory {
             })?;
         let discovery = discovery_of(node, peer.incremental, self.whole_mesh)
             .map_err(|error| Status::invalid_argument(error.to_string()))?;
-        let profile = NodeProfile::new(&workload, trusted).discovering(discovery);
+        let profile = NodeProfile::new(&workload, trusted)
+            .discovering(discovery)
+            .answering_dns(answers_dns(node));
         let role = workload.role;
         // From here on the workload is known; a caller that gives up takes it away again.
         self.registry.connected(workload);

@@ -146,5 +146,6 @@ fn type_name(kind: ResourceType) -> &'static str {
         ResourceType::Secret => "secret",
         ResourceType::ExtensionConfig => "extension_config",
         ResourceType::Runtime => "runtime",
+        ResourceType::NameTable => "name_table",
     }
 }

@@ -99,6 +99,14 @@ pub fn discovery_of(
     Ok(ServiceDiscovery::OnDemand(hosts))
 }
 
+/// Whether a node answers DNS queries of its application, and wants the mesh's names for it
+/// (`DNS_CAPTURE`, as Istio's agents say it).
+#[must_use]
+pub fn answers_dns(node: &Node) -> bool {
+    let metadata = node.metadata.as_ref().map(struct_to_json).unwrap_or_default();
+    text(&metadata, "DNS_CAPTURE") == Some("true")
+}
+
 /// The parts of an id as Istio's agents make them.
 struct NodeId<'a> {
     kind: &'a str,

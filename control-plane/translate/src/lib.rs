@@ -17,6 +17,7 @@ mod inbound;
 mod layer;
 mod lean;
 mod listeners;
+mod names;
 mod node;
 mod outbound;
 mod problem;
@@ -30,7 +31,7 @@ mod translator;
 mod trial;
 mod virtual_hosts;
 
-pub use described::{NodeError, discovery_of, workload_of};
+pub use described::{NodeError, answers_dns, discovery_of, workload_of};
 pub use node::{NodeProfile, ServiceDiscovery};
 pub use problem::Problem;
 pub use served::{MeshHost, mesh_hosts};

@@ -112,6 +112,7 @@ pub struct NodeProfile {
     ports: Vec<(u16, PortKind)>,
     trusted: bool,
     discovery: ServiceDiscovery,
+    answers_dns: bool,
 }
 
 impl NodeProfile {
@@ -129,6 +130,7 @@ impl NodeProfile {
             ports,
             trusted,
             discovery: ServiceDiscovery::Everything,
+            answers_dns: false,
         }
     }
 
@@ -136,6 +138,16 @@ impl NodeProfile {
     #[must_use]
     pub fn discovering(self, discovery: ServiceDiscovery) -> Self {
         Self { discovery, ..self }
+    }
+
+    /// The profile of one that answers DNS queries, or does not.
+    #[must_use]
+    pub fn answering_dns(self, answers_dns: bool) -> Self {
+        Self { answers_dns, ..self }
+    }
+
+    pub(crate) fn answers_dns(&self) -> bool {
+        self.answers_dns
     }
 
     /// The hosts that it is sent from the start, if others are only sent on demand.

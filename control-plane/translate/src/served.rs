@@ -25,6 +25,8 @@ pub(crate) enum Place {
 pub struct MeshHost {
     /// The ports on which it is called.
     pub ports: BTreeSet<u16>,
+    /// Those of them that carry TCP connections instead of HTTP.
+    pub tcp: BTreeSet<u16>,
 }
 
 /// A service of TCP connections.
@@ -46,7 +48,9 @@ pub fn mesh_hosts(resources: &Resources, service_ports: &[u16]) -> BTreeMap<Stri
         }
     }
     for service in tcp_services(resources, &mut problems) {
-        hosts.entry(service.host).or_default().ports.extend(service.ports);
+        let host = hosts.entry(service.host).or_default();
+        host.ports.extend(&service.ports);
+        host.tcp.extend(service.ports);
     }
     hosts
 }

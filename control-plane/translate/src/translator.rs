@@ -17,6 +17,7 @@ use crate::edge;
 use crate::inbound;
 use crate::layer::{LayerBuilder, ResourceMap, joined, replace, versioned};
 use crate::lean::{Lean, Source};
+use crate::names::Names;
 use crate::node::{Families, Inbound, InboundKinds, NodeProfile};
 use crate::outbound::Outbound;
 use crate::problem::{Problem, Unsupported};
@@ -48,6 +49,7 @@ pub struct Translator {
     /// The shared clusters with those of a workload's own ports, beside the shared ones alone.
     sidecar_clusters: HashMap<InboundKinds, (Arc<TypeResources>, Arc<TypeResources>)>,
     lean: Lean,
+    names: Names,
     problems: Vec<Problem>,
 }
 
@@ -120,6 +122,7 @@ impl Translator {
             sidecars: HashMap::new(),
             sidecar_clusters: HashMap::new(),
             lean: Lean::default(),
+            names: Names::default(),
             problems: Vec::new(),
         }
     }
@@ -158,6 +161,14 @@ impl Translator {
 
     /// What a node is sent.
     pub fn node(&mut self, profile: &NodeProfile) -> NodeResources {
+        let sent = self.for_traffic(profile);
+        let Some(seen) = self.seen.as_ref().filter(|_| profile.answers_dns()) else { return sent };
+        let (generation, ports) = (self.configured.generation, &self.settings.service_ports);
+        let table = self.names.table(generation, &seen.resources, &seen.addresses, ports);
+        sent.with(ResourceType::NameTable, table)
+    }
+
+    fn for_traffic(&mut self, profile: &NodeProfile) -> NodeResources {
         let empty = NodeResources::default();
         let Some(seen) = &self.seen else { return empty };
         if profile.is_edge() {

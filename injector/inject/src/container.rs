@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use crate::metadata::role_name;
-use crate::options::{PodOptions, Role};
+use crate::options::{DNS_CAPTURE, PodOptions, Role};
 use crate::quantity::whole_cpus;
 use crate::settings::Settings;
 use crate::{PROXY_CONTAINER, PROXY_ID, volumes};
@@ -120,6 +120,10 @@ fn environment(options: &PodOptions, settings: &Settings, told: &Told) -> Vec<Va
     let mut given = Map::new();
     let further = settings.environment.iter().chain(&options.config.environment);
     given.extend(further.map(|(name, value)| (name.clone(), json!(value))));
+    given.remove(DNS_CAPTURE);
+    if options.answers_dns(settings) {
+        given.insert(DNS_CAPTURE.to_owned(), json!("true"));
+    }
     all.extend(
         values
             .filter(|(name, _)| !given.contains_key(*name))

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::options::PodOptions;
+use crate::options::{DNS_CAPTURE, PodOptions};
 use crate::settings::Settings;
 use crate::{INIT_CONTAINER, PROXY_ID};
 
@@ -38,7 +38,10 @@ pub(crate) fn container(options: &PodOptions, settings: &Settings) -> Value {
     if let Some(policy) = &settings.image_pull_policy {
         container["imagePullPolicy"] = json!(policy);
     }
-    let environment: Vec<_> = all_variables(options)
+    let dns = options.answers_dns(settings).then_some((DNS_CAPTURE, "true"));
+    let environment: Vec<_> = dns
+        .into_iter()
+        .chain(all_variables(options))
         .map(|(name, value)| json!({ "name": name, "value": value }))
         .collect();
     if !environment.is_empty() {
@@ -47,9 +50,10 @@ pub(crate) fn container(options: &PodOptions, settings: &Settings) -> Value {
     container
 }
 
-fn all_variables(options: &PodOptions) -> impl Iterator<Item = (&String, &String)> {
+fn all_variables(options: &PodOptions) -> impl Iterator<Item = (&str, &str)> {
     let given = options.config.environment.iter();
-    given.filter(|(name, _)| VARIABLES.contains(&name.as_str()))
+    let given = given.map(|(name, value)| (name.as_str(), value.as_str()));
+    given.filter(|(name, _)| VARIABLES.contains(name))
 }
 
 fn arguments(options: &PodOptions) -> Vec<String> {

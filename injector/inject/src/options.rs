@@ -10,6 +10,9 @@ use crate::settings::{NativeSidecars, PortDefaults, Resources, Settings};
 
 mod capture;
 
+/// The variable that sends DNS queries to the proxy; it means the same to `weft-init`.
+pub(crate) const DNS_CAPTURE: &str = "ISTIO_META_DNS_CAPTURE";
+
 /// A pod that asks for something that can't be done.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{subject}: {reason}")]
@@ -132,6 +135,13 @@ impl PodOptions {
         self.role == Role::Sidecar && self.intercepts
     }
 
+    /// Whether the proxy answers the application's DNS queries. Sent to a port where nobody listens
+    /// they would be lost: the same decides for the rules and for the proxy.
+    pub(crate) fn answers_dns(&self, settings: &Settings) -> bool {
+        let said = self.config.environment.get(DNS_CAPTURE).map(|value| value == "true");
+        self.captures() && said.unwrap_or(settings.capture_dns)
+    }
+
     fn warn(&mut self, all: Annotations<'_>) {
         let names = all.without_effect().map(|name| format!("{name} has no effect"));
         self.warnings.extend(names);
@@ -140,10 +150,6 @@ impl PodOptions {
             .extend(fields.map(|field| {
                 format!("{}: {field} has no effect", annotations::PROXY_CONFIG.istio)
             }));
-        // Sent to a port where nobody listens, queries would be lost.
-        if self.config.environment.remove("ISTIO_META_DNS_CAPTURE").is_some_and(|it| it == "true") {
-            self.warnings.push("ISTIO_META_DNS_CAPTURE has no effect yet".to_owned());
-        }
         if all.find(annotations::READINESS_PORTS).is_some() {
             self.warnings.push(format!("{} has no effect", annotations::READINESS_PORTS.istio));
         }

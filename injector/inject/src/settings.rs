@@ -51,6 +51,9 @@ pub struct Settings {
     pub merge_metrics: bool,
     /// What is intercepted unless a pod says otherwise.
     pub capture: PortDefaults,
+    /// Whether the sidecar answers DNS queries: names of the mesh itself, others by asking the
+    /// servers of the pod's `resolv.conf`.
+    pub capture_dns: bool,
     /// Worker threads of the sidecar; 0 takes as many as its CPU limit has cores.
     pub concurrency: u32,
     /// The sidecar's log level.
@@ -134,6 +137,7 @@ impl Default for Settings {
             rewrite_probes: true,
             merge_metrics: true,
             capture: PortDefaults::default(),
+            capture_dns: false,
             concurrency: 2,
             log_level: "info".to_owned(),
             drain_seconds: 5,

@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use tokio::task::JoinSet;
 use weft_admin::{AdminState, DrainRequest, Readiness};
+use weft_dns::{DnsServer, ResolvConf, Resolver};
 use weft_pod::{PodEnvironment, ProxyState, StatusServers, wait_until_ready};
 use weft_telemetry::{StatsQuery, prometheus_text};
 
@@ -14,6 +15,8 @@ use crate::state::State;
 
 /// Where readiness is told.
 const READINESS_PORT: u16 = 15021;
+/// Where the name servers stand.
+const RESOLV_CONF: &str = "/etc/resolv.conf";
 /// How long an application is held back at most.
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -42,10 +45,15 @@ impl Pod {
         Ok(Self { environment, bootstrap_file })
     }
 
-    /// Starts what the kubelet and Prometheus ask.
+    /// Starts what the kubelet, Prometheus and the application's resolver ask.
     pub(crate) fn serve(&self, state: &Arc<State>, tasks: &mut JoinSet<()>) -> Result<()> {
         let proxy: Arc<dyn ProxyState> = Arc::new(InPod(Arc::clone(state)));
         StatusServers::bind(&self.environment)?.serve(&self.environment, proxy, tasks);
+        if self.environment.dns {
+            let conf = ResolvConf::read(Path::new(RESOLV_CONF))?;
+            let names = state.engine.lock().names();
+            DnsServer::bind_local()?.serve(&Arc::new(Resolver::new(names, conf)), tasks);
+        }
         Ok(())
     }
 }

@@ -13,6 +13,7 @@ mod entry;
 mod files;
 mod hosts;
 mod listeners;
+mod names;
 mod routes;
 mod secrets;
 mod shared;
@@ -35,6 +36,7 @@ use endpoints::Assignment;
 use entry::{Entry, Origin};
 use files::Files;
 use listeners::LoadedListener;
+use names::Names as DnsNames;
 use routes::Table;
 use secrets::Secrets;
 
@@ -63,6 +65,7 @@ pub struct Engine {
     secrets: Secrets,
     files: Files,
     demands: Demands,
+    dns_names: DnsNames,
     warming_clusters: BTreeSet<Arc<str>>,
     /// New clusters whose hosts are checked for the first time.
     checking: HashMap<Arc<str>, Checking>,
@@ -127,6 +130,7 @@ impl Engine {
             secrets: Secrets::default(),
             files: Files::new(&bootstrap),
             demands: Demands::new(bootstrap.on_demand_idle, now),
+            dns_names: DnsNames::of(&bootstrap.node),
             warming_clusters: BTreeSet::new(),
             checking: HashMap::new(),
             warming_listeners: BTreeSet::new(),
@@ -197,6 +201,9 @@ impl Engine {
         let hosts = Subscription::Names(self.demands.host_names());
         wanted.push((ResourceType::VirtualHost, hosts));
         wanted.push((ResourceType::Secret, Subscription::Names(self.secrets.names())));
+        if self.dns_names.wanted {
+            wanted.push((ResourceType::NameTable, Subscription::Wildcard));
+        }
         wanted
     }
 
@@ -220,6 +227,7 @@ impl Engine {
                 ResourceType::Route => self.add_table(resource, version),
                 ResourceType::VirtualHost => self.add_host(resource, version),
                 ResourceType::Secret => self.add_secret(resource, version),
+                ResourceType::NameTable => self.add_names(resource),
                 _ => Err(FieldError::new("resources of this type are not supported")),
             };
             if let Err(error) = outcome {
@@ -235,6 +243,7 @@ impl Engine {
                 }
                 ResourceType::VirtualHost => self.no_host(name),
                 ResourceType::Listener => self.remove_listener(name),
+                ResourceType::NameTable => self.remove_names(name),
                 // As Envoy: routes, endpoints and secrets stay as long as somebody uses them.
                 _ => {}
             }
@@ -244,6 +253,7 @@ impl Engine {
         match kind {
             ResourceType::Cluster => self.accepted.clusters |= some,
             ResourceType::Listener => self.accepted.listeners |= some,
+            ResourceType::NameTable => self.publish_names(),
             _ => {}
         }
         let of_demand = matches!(kind, ResourceType::VirtualHost | ResourceType::Route);

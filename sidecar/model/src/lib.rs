@@ -17,6 +17,7 @@ mod headers;
 mod host;
 mod listener;
 mod manager;
+mod names;
 mod options;
 mod outlier;
 mod slot;
@@ -59,6 +60,7 @@ pub use manager::{
     Codec, EscapedSlashes, ForwardClientCert, ForwardClientCertMode, HttpConnectionManager,
     HttpFilterEntry, HttpFilters, RouteSource, ServerHeader, Underscores, XffSettings,
 };
+pub use names::{NameTable, NamedHost};
 pub use options::{Http1Options, Http2Options, KeepalivePings, TcpKeepalive};
 pub use outlier::{EjectionCause, Enforcing, OutlierDetection};
 pub use slot::{NamedSlot, Slot};

@@ -79,7 +79,7 @@ impl PodEnvironment {
             status_port: all.parsed("WEFT_STATUS_PORT", "is no port")?.unwrap_or(15020),
             probes: all.json("WEFT_APP_PROBES")?.unwrap_or_default(),
             scrape: all.json("WEFT_METRICS_SCRAPE")?,
-            dns: all.text("WEFT_DNS").is_some_and(|value| value == "true"),
+            dns: all.text("ISTIO_META_DNS_CAPTURE").is_some_and(|value| value == "true"),
         })
     }
 }

@@ -13,7 +13,7 @@ const MAX_LINES: usize = 500;
 /// The layers of the data plane from the top down; a crate may use only what stands on a later line.
 const DATA_PLANE: &[&[&str]] = &[
     &["weft-sidecar"],
-    &["weft-admin", "weft-http", "weft-config", "weft-pod"],
+    &["weft-admin", "weft-http", "weft-config", "weft-pod", "weft-dns"],
     &["weft-filters", "weft-upstream", "weft-net"],
     &["weft-codec"],
     &["weft-model", "weft-plugins"],

@@ -10,6 +10,7 @@ mod check;
 mod descriptors;
 pub mod istio;
 pub mod json;
+pub mod names;
 pub mod resource_type;
 pub mod structs;
 pub mod typed_struct;

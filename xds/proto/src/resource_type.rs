@@ -29,11 +29,13 @@ pub enum ResourceType {
     ExtensionConfig,
     /// `envoy.service.runtime.v3.Runtime` (RTDS).
     Runtime,
+    /// `istio.networking.nds.v1.NameTable` (NDS).
+    NameTable,
 }
 
 impl ResourceType {
     /// Every kind, in push order.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Cluster,
         Self::Endpoint,
         Self::Listener,
@@ -43,6 +45,7 @@ impl ResourceType {
         Self::Secret,
         Self::ExtensionConfig,
         Self::Runtime,
+        Self::NameTable,
     ];
 
     /// Full type URL, as it stands in discovery requests.
@@ -62,6 +65,7 @@ impl ResourceType {
                 "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig"
             }
             Self::Runtime => "type.googleapis.com/envoy.service.runtime.v3.Runtime",
+            Self::NameTable => "type.googleapis.com/istio.networking.nds.v1.NameTable",
         }
     }
 
@@ -85,14 +89,16 @@ impl ResourceType {
             Self::Secret => "SDS",
             Self::ExtensionConfig => "ECDS",
             Self::Runtime => "RTDS",
+            Self::NameTable => "NDS",
         }
     }
 
     /// Whether a state-of-the-world response is the full set, so that what it leaves out is
-    /// gone. Only listeners and clusters are; the other types are merged by name.
+    /// gone. Only listeners, clusters and the one table of names are; the other types are merged by
+    /// name.
     #[must_use]
     pub const fn is_full_state(self) -> bool {
-        matches!(self, Self::Cluster | Self::Listener)
+        matches!(self, Self::Cluster | Self::Listener | Self::NameTable)
     }
 
     /// The name under which `resource` is subscribed, read without decoding the rest of it.
@@ -106,7 +112,11 @@ impl ResourceType {
                 found: resource.type_url.clone(),
             });
         }
-        // Each resource message has its name in field 1.
+        // There is one, and it has no name.
+        if self == Self::NameTable {
+            return Ok(String::new());
+        }
+        // Each other resource message has its name in field 1.
         Named::decode(resource.value.as_slice())
             .map(|named| named.name)
             .map_err(|source| AnyError::Malformed { type_url: resource.type_url.clone(), source })
@@ -139,6 +149,7 @@ struct Named {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::names::{NameInfo, NameTable};
     use crate::{
         pack,
         pb::envoy::config::{
@@ -191,6 +202,8 @@ mod tests {
             assert_eq!(kind.name_of(resource).unwrap(), "n");
             assert_eq!(name_of(resource).unwrap(), "n");
         }
+        let table = NameTable { table: [(name(), NameInfo::default())].into(), name_info: None };
+        assert_eq!(name_of(&pack(&table)).unwrap(), "");
     }
 
     #[test]

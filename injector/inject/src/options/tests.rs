@@ -49,11 +49,5 @@ fn values_are_taken_from_the_pod_before_the_mesh() {
     assert_eq!(options.config.concurrency, Some(3));
     assert!(!options.native);
     assert_eq!((options.resources.cpu.as_str(), options.resources.cpu_limit.as_str()), ("50m", ""));
-    assert_eq!(
-        options.warnings,
-        [
-            "sidecar.istio.io/statsCompression has no effect",
-            "ISTIO_META_DNS_CAPTURE has no effect yet",
-        ]
-    );
+    assert_eq!(options.warnings, ["sidecar.istio.io/statsCompression has no effect",]);
 }
