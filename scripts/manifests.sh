@@ -33,7 +33,7 @@ template() {
 # render FOLDER: the files as they should be.
 render() {
     mkdir -p "$1/base" "$1/overlays/edge"
-    template > "$1/base/weft.yaml"
+    template --include-crds > "$1/base/weft.yaml"
     template --set edge.enabled=true --show-only templates/edge.yaml > "$1/overlays/edge/edge.yaml"
 }
 

@@ -52,7 +52,9 @@ pub(crate) async fn resource(
             schema::check(kind, &mut full).map_err(AdminError::configuration)?;
             certificate::ssl(&full)?;
         }
-        ResourceKind::PeerAuthentication | ResourceKind::Mesh => {
+        ResourceKind::PeerAuthentication
+        | ResourceKind::AuthorizationPolicy
+        | ResourceKind::Mesh => {
             schema::check(kind, &mut full).map_err(AdminError::configuration)?;
         }
         ResourceKind::Secret => {

@@ -124,7 +124,7 @@ fn kind(prefix: &str, name: &str) -> Result<ResourceKind, AdminError> {
     let here = |kind: &ResourceKind| match kind {
         // Of these there are only those of one consumer.
         ResourceKind::Credential | ResourceKind::Mesh => false,
-        ResourceKind::PeerAuthentication => prefix == WEFT,
+        ResourceKind::PeerAuthentication | ResourceKind::AuthorizationPolicy => prefix == WEFT,
         _ => prefix == APISIX,
     };
     let mut kinds = ResourceKind::ALL.into_iter().filter(here);

@@ -27,6 +27,7 @@ static RESOURCES: LazyLock<BTreeMap<&'static str, Schema>> = LazyLock::new(|| {
         ("upstream", resources::upstream()),
         ("ssl", resources::ssl()),
         ("peer_authentication", resources::peer_authentication()),
+        ("authorization_policy", resources::authorization_policy()),
         ("consumer", kept::consumer()),
         ("credential", kept::credential()),
         ("consumer_group", kept::plugin_set()),
@@ -182,7 +183,7 @@ mod tests {
     fn every_schema_s_patterns_compile() {
         let resources =
             [resources::route(), resources::ssl(), resources::service(), resources::upstream()];
-        let own = [resources::peer_authentication()];
+        let own = [resources::peer_authentication(), resources::authorization_policy()];
         let keys = parts::hash_keys().into_iter().map(|(_, schema)| schema);
         let plugins = plugins::all().into_iter().map(|(_, schema)| schema);
         for schema in resources.into_iter().chain(own).chain(keys).chain(plugins) {

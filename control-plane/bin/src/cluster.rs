@@ -6,7 +6,8 @@ use anyhow::{Context, Result};
 use serde::Deserialize;
 use weft_control_model::{Discover, DiscoverError, Discovery, Endpoints, Scheme};
 use weft_discovery::MeshRegistry;
-use weft_kubernetes::{Client, KubernetesRegistry, Lease, TrustPublisher};
+use weft_kubernetes::{Client, KubernetesRegistry, Lease, PolicySync, TrustPublisher};
+use weft_store::Store;
 
 /// The lease of the control plane that publishes.
 const LEASE: &str = "weft-control-plane";
@@ -25,6 +26,10 @@ pub struct KubernetesConfig {
     pub publish_roots: bool,
     /// The ConfigMap of the roots in each namespace.
     pub root_config_map: String,
+    /// Whether policies are taken from custom resources (`weft.dev/v1`).
+    pub policies: bool,
+    /// Whether they are taken from Istio's (`security.istio.io/v1`) besides.
+    pub istio_policies: bool,
 }
 
 impl Default for KubernetesConfig {
@@ -35,6 +40,8 @@ impl Default for KubernetesConfig {
             token_review: true,
             publish_roots: true,
             root_config_map: "weft-ca-root-cert".to_owned(),
+            policies: true,
+            istio_policies: false,
         }
     }
 }
@@ -62,8 +69,9 @@ impl Cluster {
         self.config.token_review
     }
 
-    /// Follows the cluster, and publishes the roots while this control plane is the one to do it.
-    pub(crate) async fn run(self, roots_pem: String) {
+    /// Follows the cluster; publishes the roots and takes policies while this control plane is the one
+    /// to do it.
+    pub(crate) async fn run(self, roots_pem: String, store: Arc<dyn Store>) {
         let following = async {
             match &self.registry {
                 Some(registry) => {
@@ -72,18 +80,31 @@ impl Cluster {
                 None => std::future::pending().await,
             }
         };
-        tokio::join!(following, self.publish(roots_pem));
+        tokio::join!(following, self.lead(roots_pem, store));
     }
 
-    async fn publish(&self, roots_pem: String) {
-        if !self.config.publish_roots {
+    async fn lead(&self, roots_pem: String, store: Arc<dyn Store>) {
+        let KubernetesConfig { publish_roots, policies, istio_policies, .. } = self.config;
+        if !(publish_roots || policies || istio_policies) {
             return;
         }
         let holder = format!("{}-{}", hostname(), uuid::Uuid::new_v4());
         let lease = Lease::new(self.client.clone(), &self.config.namespace, LEASE, &holder);
         let map = &self.config.root_config_map;
         let publisher = TrustPublisher::new(self.client.clone(), roots_pem, map.clone());
-        lease.while_held(|| publisher.clone().run()).await;
+        let sync = PolicySync::new(self.client.clone(), store, policies, istio_policies);
+        let work = || {
+            let (publisher, sync) = (publisher.clone(), sync.clone());
+            async move {
+                let publishing = async {
+                    if publish_roots {
+                        publisher.run().await;
+                    }
+                };
+                tokio::join!(publishing, sync.run());
+            }
+        };
+        Box::pin(lease.while_held(work)).await;
     }
 }
 

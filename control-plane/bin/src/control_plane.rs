@@ -98,7 +98,7 @@ impl ControlPlane {
         let arrivals = start_engine(&config, &store, &core, registries, &mut tasks).await?;
         if let Some(cluster) = cluster {
             let roots = core.authority.certificates.roots_pem().to_owned();
-            tasks.spawn(until_stopped(core.stop.clone(), cluster.run(roots)));
+            tasks.spawn(until_stopped(core.stop.clone(), cluster.run(roots, Arc::clone(&store))));
         }
         let directory = |door| {
             Arc::new(Directory {

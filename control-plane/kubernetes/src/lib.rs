@@ -3,10 +3,11 @@
 //!
 //! [`KubernetesRegistry`] follows Services, EndpointSlices, Pods and Nodes; [`TokenReviews`] asks
 //! the API server about tokens; [`TrustPublisher`] brings the mesh's roots into every namespace and
-//! into the webhook's configuration; [`Lease`] sees to it that one control plane at a time does so.
+//! into the webhook's configuration; [`PolicySync`] brings policies into the store; [`Lease`] sees to it that one control plane at a time does so.
 
 mod facts;
 mod lease;
+mod policies;
 mod registry;
 mod table;
 mod token_review;
@@ -15,6 +16,7 @@ mod watching;
 
 pub use kube::{Client, Config};
 pub use lease::Lease;
+pub use policies::PolicySync;
 pub use registry::KubernetesRegistry;
 pub use token_review::TokenReviews;
 pub use trust::TrustPublisher;

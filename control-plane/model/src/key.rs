@@ -44,13 +44,15 @@ pub enum ResourceKind {
     Secret,
     /// Weft's `peer_authentications`.
     PeerAuthentication,
+    /// Weft's `authorization_policies`.
+    AuthorizationPolicy,
     /// Weft's `mesh`, of which there is one item, named `default`.
     Mesh,
 }
 
 impl ResourceKind {
     /// Every kind, in the order in which references point (targets last).
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Route,
         Self::StreamRoute,
         Self::GlobalRule,
@@ -65,6 +67,7 @@ impl ResourceKind {
         Self::PluginMetadata,
         Self::Secret,
         Self::PeerAuthentication,
+        Self::AuthorizationPolicy,
         Self::Mesh,
     ];
 
@@ -85,6 +88,7 @@ impl ResourceKind {
             Self::Proto => "protos",
             Self::Secret => "secrets",
             Self::PeerAuthentication => "peer_authentications",
+            Self::AuthorizationPolicy => "authorization_policies",
             Self::Mesh => "mesh",
         }
     }
@@ -106,6 +110,7 @@ impl ResourceKind {
             Self::Proto => "proto",
             Self::Secret => "secret",
             Self::PeerAuthentication => "peer authentication",
+            Self::AuthorizationPolicy => "authorization policy",
             Self::Mesh => "mesh",
         }
     }
@@ -113,7 +118,9 @@ impl ResourceKind {
     /// The prefix of every key of this kind, with the slash: `/apisix/routes/`.
     pub fn prefix(self) -> String {
         match self {
-            Self::PeerAuthentication | Self::Mesh => format!("{WEFT_PREFIX}/{}/", self.directory()),
+            Self::PeerAuthentication | Self::AuthorizationPolicy | Self::Mesh => {
+                format!("{WEFT_PREFIX}/{}/", self.directory())
+            }
             // They stand below their consumers.
             Self::Credential => Self::Consumer.prefix(),
             _ => format!("{APISIX_PREFIX}/{}/", self.directory()),
@@ -151,6 +158,7 @@ impl ResourceKind {
             | Self::GlobalRule
             | Self::PluginMetadata
             | Self::PeerAuthentication
+            | Self::AuthorizationPolicy
             | Self::Mesh => true,
             Self::StreamRoute | Self::Proto | Self::Secret => false,
         }

@@ -6,6 +6,7 @@
 //! thing (`uri` and `uris`, map and array nodes) brought to one form. It knows
 //! no protobuf, no storage and no Kubernetes.
 
+pub mod authorization;
 mod endpoint;
 mod error;
 mod kept;
@@ -20,6 +21,7 @@ mod timeout;
 mod upstream;
 mod workload;
 
+pub use authorization::{AuthorizationAction, AuthorizationPolicy, effective_authorization};
 pub use endpoint::{
     Discover, DiscoverError, Endpoint, EndpointIdentity, Endpoints, Locality, MeshName,
 };

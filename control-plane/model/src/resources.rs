@@ -8,8 +8,8 @@ use serde_json::Value;
 use crate::error::DecodeError;
 use crate::kept::Kept;
 use crate::{
-    MeshConfig, PeerAuthentication, ResourceId, ResourceKey, ResourceKind, Route, Service, Ssl,
-    Upstream,
+    AuthorizationPolicy, MeshConfig, PeerAuthentication, ResourceId, ResourceKey, ResourceKind,
+    Route, Service, Ssl, Upstream,
 };
 
 /// A resource with its place in the store's history.
@@ -100,6 +100,8 @@ pub struct Resources {
     pub ssls: Collection<Ssl>,
     /// `/weft/peer_authentications`
     pub peer_authentications: Collection<PeerAuthentication>,
+    /// `/weft/authorization_policies`
+    pub authorization_policies: Collection<AuthorizationPolicy>,
     /// Consumers, rules and all else whose JSON is not looked into here.
     pub kept: Kept,
     /// `/weft/mesh/default`
@@ -132,6 +134,7 @@ impl Resources {
             .chain(self.upstreams.keys(ResourceKind::Upstream))
             .chain(self.ssls.keys(ResourceKind::Ssl))
             .chain(self.peer_authentications.keys(ResourceKind::PeerAuthentication))
+            .chain(self.authorization_policies.keys(ResourceKind::AuthorizationPolicy))
             .chain(self.kept.keys())
             .chain((self.mesh_modified > 0).then(|| (ResourceKey::mesh(), self.mesh_modified)))
     }
@@ -150,6 +153,9 @@ impl Resources {
             ResourceKind::Ssl => put(&mut self.ssls, change, Ssl::from_json),
             ResourceKind::PeerAuthentication => {
                 put(&mut self.peer_authentications, change, PeerAuthentication::from_json)
+            }
+            ResourceKind::AuthorizationPolicy => {
+                put(&mut self.authorization_policies, change, AuthorizationPolicy::from_json)
             }
             ResourceKind::Mesh => {
                 let mesh = change.value.as_ref().map(MeshConfig::from_json).transpose()?;

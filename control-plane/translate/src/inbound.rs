@@ -15,10 +15,11 @@ use weft_xds_proto::pb::envoy::config::listener::v3::{
 };
 use weft_xds_proto::pb::envoy::r#type::v3::Int32Range;
 
+use crate::authorization::Guards;
 use crate::cluster::{as_downstream, explicit, original_destination, set_http_options};
 use crate::envoy::{duration, socket_address};
 use crate::listeners::{
-    PLAIN_HTTP, Routes, Side, chain, chain_match, http, http_inspector, original_dst, tcp,
+    PLAIN_HTTP, Routes, Side, chain, chain_match, guarded_http, http_inspector, original_dst, tcp,
     tls_inspector,
 };
 use crate::node::{Families, Inbound, InboundPort, Mtls, PortKind};
@@ -81,8 +82,9 @@ pub(crate) fn listener(
     inbound: &Inbound,
     trust_domain: &str,
     access_log: Option<&str>,
+    guards: &Guards,
 ) -> Listener {
-    let chains = Chains { trust_domain, access_log };
+    let chains = Chains { trust_domain, access_log, guards };
     let (address, additional_addresses) = inbound.families.wildcard(CAPTURE_PORT);
     let mut filter_chains = vec![chain(
         "virtualInbound-blackhole",
@@ -165,6 +167,7 @@ impl Place {
 struct Chains<'a> {
     trust_domain: &'a str,
     access_log: Option<&'a str>,
+    guards: &'a Guards,
 }
 
 impl Chains<'_> {
@@ -207,7 +210,8 @@ impl Chains<'_> {
     fn http(&self, place: &Place, transport: &str, alpn: &[&str], mtls: bool) -> FilterChain {
         let table = route_tables::inbound(&place.cluster, place.port);
         let stat = format!("inbound_{}", place.name());
-        let manager = http(Side::Inbound, &stat, Routes::Inline(Box::new(table)), self.access_log);
+        let (routes, guards) = (Routes::Inline(Box::new(table)), &self.guards.http);
+        let manager = guarded_http(Side::Inbound, &stat, routes, self.access_log, guards);
         let matches = chain_match(place.port, transport, alpn);
         let mut chain = chain(&place.http_name(), matches, manager);
         chain.transport_socket = mtls.then(|| tls::from_mesh(self.trust_domain, Carried::Http1));
@@ -217,6 +221,7 @@ impl Chains<'_> {
     fn tcp(&self, place: &Place, transport: &str, alpn: &[&str], mtls: bool) -> FilterChain {
         let proxy = tcp(&place.cluster, &place.cluster, self.access_log);
         let mut chain = chain(&place.name(), chain_match(place.port, transport, alpn), proxy);
+        chain.filters.splice(0..0, self.guards.tcp.iter().cloned());
         chain.transport_socket = mtls.then(|| tls::from_mesh(self.trust_domain, Carried::Tcp));
         chain
     }

@@ -6,6 +6,7 @@
 //! What has no equivalent is told as a [`Problem`], never dropped in silence.
 
 mod assignment;
+mod authorization;
 mod chain;
 mod checks;
 mod cluster;

@@ -59,6 +59,17 @@ pub(crate) enum Routes {
 
 /// The connection manager.
 pub(crate) fn http(side: Side, stat: &str, routes: Routes, access_log: Option<&str>) -> Filter {
+    guarded_http(side, stat, routes, access_log, &[])
+}
+
+/// The same with filters in front of all others.
+pub(crate) fn guarded_http(
+    side: Side,
+    stat: &str,
+    routes: Routes,
+    access_log: Option<&str>,
+    guards: &[HttpFilter],
+) -> Filter {
     let on_demand = matches!(routes, Routes::OnDemand(_)).then(on_demand);
     let mut manager = HttpConnectionManager {
         codec_type: CodecType::Auto.into(),
@@ -72,7 +83,13 @@ pub(crate) fn http(side: Side, stat: &str, routes: Routes, access_log: Option<&s
             }
             Routes::Inline(table) => RouteSpecifier::RouteConfig(*table),
         }),
-        http_filters: on_demand.into_iter().chain(plugins(side)).chain([router()]).collect(),
+        http_filters: guards
+            .iter()
+            .cloned()
+            .chain(on_demand)
+            .chain(plugins(side))
+            .chain([router()])
+            .collect(),
         normalize_path: Some(flag(true)),
         stream_idle_timeout: Some(unlimited()),
         proxy_100_continue: true,
@@ -140,7 +157,7 @@ fn on_demand() -> HttpFilter {
     http_filter("envoy.filters.http.on_demand", &config)
 }
 
-fn http_filter<M: Message + Name>(name: &str, config: &M) -> HttpFilter {
+pub(crate) fn http_filter<M: Message + Name>(name: &str, config: &M) -> HttpFilter {
     HttpFilter {
         name: name.to_owned(),
         config_type: Some(http_filter::ConfigType::TypedConfig(pack(config))),
@@ -179,7 +196,7 @@ fn to_cluster(stat: &str, cluster: &str, access_log: Option<&str>) -> TcpProxy {
     }
 }
 
-fn network_filter<M: Message + Name>(name: &str, config: &M) -> Filter {
+pub(crate) fn network_filter<M: Message + Name>(name: &str, config: &M) -> Filter {
     Filter {
         name: name.to_owned(),
         config_type: Some(filter::ConfigType::TypedConfig(pack(config))),

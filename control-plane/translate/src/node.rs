@@ -3,7 +3,8 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use weft_control_model::{
-    Labels, MtlsMode, Resources, Role, Workload, WorkloadPort, effective_mtls,
+    Labels, MtlsMode, ResourceId, Resources, Role, Workload, WorkloadPort, effective_authorization,
+    effective_mtls,
 };
 use weft_xds_proto::pb::envoy::config::core::v3::Address;
 use weft_xds_proto::pb::envoy::config::listener::v3::AdditionalAddress;
@@ -183,7 +184,18 @@ impl NodeProfile {
             kind,
             mtls: mtls.for_port(port).into(),
         });
-        Inbound { ports: ports.collect(), others: mtls.mode.into(), families: self.families }
+        let authorization = effective_authorization(
+            resources.authorization_policies.iter(),
+            &resources.mesh.root_namespace,
+            &self.namespace,
+            &self.labels,
+        );
+        Inbound {
+            ports: ports.collect(),
+            others: mtls.mode.into(),
+            families: self.families,
+            authorization: authorization.into_iter().map(|policy| policy.id.clone()).collect(),
+        }
     }
 }
 
@@ -194,6 +206,8 @@ pub(crate) struct Inbound {
     /// For ports that the workload doesn't tell.
     pub(crate) others: Mtls,
     pub(crate) families: Families,
+    /// The policies that say who may do what.
+    pub(crate) authorization: Vec<ResourceId>,
 }
 
 /// What of a workload decides the clusters of its own ports.

@@ -11,6 +11,7 @@ use weft_xds_ads::{NodeResources, TypeResources, VersionedResource};
 use weft_xds_proto::ResourceType;
 use weft_xds_proto::pb::envoy::config::cluster::v3::{Cluster, cluster::DiscoveryType};
 
+use crate::authorization::Guards;
 use crate::chain;
 use crate::cluster::{self, as_downstream, original_destination, set_http_options};
 use crate::edge;
@@ -374,7 +375,9 @@ impl Translator {
             access_log,
         };
         let mut listeners = outbound.listeners();
-        listeners.push(inbound::listener(inbound, &mesh.trust_domain, access_log));
+        let policies = &seen.resources.authorization_policies;
+        let guards = Guards::of(inbound.authorization.iter().filter_map(|id| policies.get(id)));
+        listeners.push(inbound::listener(inbound, &mesh.trust_domain, access_log, &guards));
         listeners
     }
 }

@@ -167,6 +167,21 @@ pub(super) fn peer_authentication() -> Value {
     schema
 }
 
+/// Weft's own; the fields mean what Istio's of the same name mean. Rules are read by the model, whose
+/// complaints name the field.
+pub(super) fn authorization_policy() -> Value {
+    let mut schema = closed(json!({
+        "name": name(),
+        "namespace": {"type": "string", "minLength": 1, "maxLength": 253},
+        "selector": {"type": "object"},
+        "action": {"type": "string", "enum": ["ALLOW", "DENY", "AUDIT", "CUSTOM"]},
+        "rules": {"type": "array", "items": {"type": "object"}},
+        "provider": {"type": "object"},
+    }));
+    schema["required"] = json!(["namespace"]);
+    schema
+}
+
 /// An object of these fields and the ones that every resource has.
 pub(super) fn closed(fields: Value) -> Value {
     let mut properties = Map::from_iter([
