@@ -17,6 +17,6 @@ mod segment;
 pub use capture::Capture;
 pub use error::Error;
 pub use host::Host;
-pub use network::{Network, Uplink};
+pub use network::{Network, Node, Uplink};
 pub use privilege::ensure_privileged;
 pub use segment::{Segment, Trace};

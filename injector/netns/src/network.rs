@@ -28,6 +28,10 @@ pub struct Network {
 #[derive(Debug, Default)]
 struct Hosts {
     named: Vec<Host>,
+    /// The namespaces of nodes.
+    nodes: Vec<Host>,
+    /// How many hosts were made: what the kernel still takes away is not given out again at once.
+    made: usize,
     uplink: Option<Uplink>,
     closed: bool,
 }
@@ -37,6 +41,30 @@ struct Hosts {
 pub struct Uplink {
     interface: String,
     ipv4: Ipv4Addr,
+}
+
+/// A machine on which hosts run.
+#[derive(Debug, Clone)]
+pub struct Node {
+    bridge: Host,
+}
+
+impl Node {
+    /// The namespace with the node's bridge.
+    #[must_use]
+    pub fn bridge(&self) -> &Host {
+        &self.bridge
+    }
+}
+
+impl Hosts {
+    fn ensure_free(&self, name: &str) -> Result<(), Error> {
+        let mut all = self.named.iter().chain(&self.nodes);
+        if name == "switch" || all.any(|host| host.name == name) {
+            return Err(Error::Duplicate { name: name.to_owned() });
+        }
+        Ok(())
+    }
 }
 
 impl Uplink {
@@ -72,6 +100,32 @@ impl Network {
         Ok(network)
     }
 
+    /// A bridge of its own, joined to the network's by a cable: a machine on which hosts run.
+    ///
+    /// # Errors
+    ///
+    /// When the name is unfit or taken, or `ip` refuses.
+    pub fn node(&self, name: &str) -> Result<Node, Error> {
+        check_name(name)?;
+        let mut hosts = self.lock();
+        hosts.ensure_free(name)?;
+        let namespace = namespace_name(&self.prefix, std::process::id(), self.serial, name);
+        let own = Host { name: name.to_owned(), namespace, ..self.switch.clone() };
+        ip(&["netns", "add", &own.namespace])?;
+        hosts.nodes.push(own.clone());
+        let (number, switch) = (hosts.nodes.len(), &self.switch.namespace);
+        let lines = format!(
+            "link set lo up\n\
+             link add bridge type bridge forward_delay 0 mcast_snooping 0\n\
+             link add uplink type veth peer name node{number} netns {switch}\n\
+             link set uplink master bridge up\n\
+             link set bridge up\n"
+        );
+        batch(&own.namespace, &lines)?;
+        batch(switch, &format!("link set node{number} master bridge up\n"))?;
+        Ok(Node { bridge: own })
+    }
+
     /// Plugs a new host into the bridge.
     ///
     /// It has a loopback with `::6/128` (the source of what a sidecar sends to
@@ -82,15 +136,41 @@ impl Network {
     ///
     /// When the name is unfit or taken, the subnet is full, or `ip` refuses.
     pub fn host(&self, name: &str) -> Result<Host, Error> {
+        self.plug(&self.switch, name)
+    }
+
+    /// The same on a node's bridge.
+    ///
+    /// # Errors
+    ///
+    /// As [`Network::host`].
+    pub fn host_on(&self, node: &Node, name: &str) -> Result<Host, Error> {
+        self.plug(&node.bridge, name)
+    }
+
+    /// Ends what runs in a host's namespace, and removes it; its name and addresses are free again.
+    ///
+    /// # Errors
+    ///
+    /// When `ip` refuses.
+    pub fn remove(&self, host: &Host) -> Result<(), Error> {
+        remove(&host.namespace)?;
+        self.lock().named.retain(|known| known.namespace != host.namespace);
+        Ok(())
+    }
+
+    fn plug(&self, bridge: &Host, name: &str) -> Result<Host, Error> {
         check_name(name)?;
         let mut hosts = self.lock();
-        if name == "switch" || hosts.named.iter().any(|host| host.name == name) {
-            return Err(Error::Duplicate { name: name.to_owned() });
-        }
-        let number = u8::try_from(hosts.named.len())
-            .ok()
-            .and_then(|taken| taken.checked_add(FIRST_HOST))
-            .filter(|&number| number < u8::MAX)
+        hosts.ensure_free(name)?;
+        let taken =
+            |number: u8| hosts.named.iter().any(|host| host.ipv4 == self.subnet.ipv4(number));
+        let count = usize::from(u8::MAX - FIRST_HOST);
+        let number = (FIRST_HOST..u8::MAX)
+            .cycle()
+            .skip(hosts.made % count)
+            .take(count)
+            .find(|&number| !taken(number))
             .ok_or_else(|| Error::Full { subnet: format!("{}/24", self.subnet.ipv4(0)) })?;
         let host = Host {
             name: name.to_owned(),
@@ -100,8 +180,9 @@ impl Network {
         };
         ip(&["netns", "add", &host.namespace])?;
         hosts.named.push(host.clone());
-        batch(&host.namespace, &self.host_lines(&host, number))?;
-        batch(&self.switch.namespace, &format!("link set port{number} master bridge up\n"))?;
+        hosts.made += 1;
+        batch(&host.namespace, &self.host_lines(&host, bridge, number))?;
+        batch(&bridge.namespace, &format!("link set port{number} master bridge up\n"))?;
         Ok(host)
     }
 
@@ -163,7 +244,7 @@ impl Network {
         if let Some(uplink) = hosts.uplink.take() {
             result = ip(&["link", "del", &uplink.interface]).map(drop);
         }
-        for host in hosts.named.iter().chain([&self.switch]) {
+        for host in hosts.named.iter().chain(&hosts.nodes).chain([&self.switch]) {
             result = result.and(remove(&host.namespace));
         }
         result
@@ -187,11 +268,11 @@ impl Network {
         lines
     }
 
-    fn host_lines(&self, host: &Host, number: u8) -> String {
-        let switch = &self.switch.namespace;
+    fn host_lines(&self, host: &Host, bridge: &Host, number: u8) -> String {
+        let bridge = &bridge.namespace;
         let mut lines = format!(
             "link set lo up\n\
-             link add eth0 type veth peer name port{number} netns {switch}\n\
+             link add eth0 type veth peer name port{number} netns {bridge}\n\
              addr add {}/24 dev eth0\n",
             host.ipv4
         );

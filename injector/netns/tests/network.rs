@@ -118,6 +118,31 @@ fn namespaces_of_a_dead_run_are_removed() {
 }
 
 #[test]
+fn hosts_of_two_nodes_reach_each_other_and_leave_nothing_behind() {
+    let network = network("wtnodes");
+    let [one, two] = ["node-a", "node-b"].map(|name| network.node(name).unwrap());
+    let server = network.host_on(&one, "server").unwrap();
+    let listener = server.listen((server.ipv4(), 0).into()).unwrap();
+    let ports = |node: &weft_netns::Node| {
+        let mut command = node.bridge().command("ip");
+        let output = command.args(["-o", "link", "show", "master", "bridge"]).output().unwrap();
+        String::from_utf8(output.stdout).unwrap().lines().count()
+    };
+    for name in ["first", "second"] {
+        let client = network.host_on(&two, name).unwrap();
+        client.connect(listener.local_addr().unwrap(), DEADLINE).unwrap();
+        assert_eq!((ports(&one), ports(&two)), (2, 2));
+        let namespace = client.namespace().to_owned();
+        network.remove(&client).unwrap();
+        assert!(!Path::new("/run/netns").join(&namespace).exists());
+        // The kernel takes the interface away in its own time.
+        while ports(&two) > 1 {
+            std::thread::yield_now();
+        }
+    }
+}
+
+#[test]
 fn unfit_and_taken_names_are_refused() {
     let network = network("wtnames");
     network.host("one").unwrap();

@@ -1,6 +1,6 @@
 //! gRPC with tonic at both ends.
 
-mod service;
+pub(crate) mod service;
 
 use anyhow::{Result, ensure};
 use serde_json::json;

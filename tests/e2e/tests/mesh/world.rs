@@ -17,7 +17,7 @@ use tempfile::TempDir;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::time::timeout;
 use weft_netns::{Host, Network, ensure_privileged};
-use weft_testkit::{DEADLINE, Process, Reply, program, send_on, until};
+use weft_testkit::{ApiServer, DEADLINE, Process, Reply, program, send_on, until};
 
 /// The namespace of the workloads, as in Kubernetes.
 pub(crate) const NAMESPACE: &str = "demo";
@@ -56,19 +56,51 @@ pub(crate) struct World {
     pub(crate) network: Network,
     folder: TempDir,
     programs: Arc<Programs>,
+    cluster: Option<ApiServer>,
 }
 
 impl World {
     /// A network with nothing in it but a running control plane.
     pub(crate) async fn start() -> Result<Self> {
+        let mut world = Self::empty()?;
+        world.start_control_plane().await?;
+        Ok(world)
+    }
+
+    /// The same in a cluster whose API server is a double.
+    pub(crate) async fn start_in_cluster() -> Result<Self> {
+        let mut world = Self::empty()?;
+        let cluster = ApiServer::serve(listen(&world.control, 0)?);
+        let server = format!("http://127.0.0.1:{}", cluster.address().port());
+        let kubeconfig = json!({
+            "apiVersion": "v1",
+            "kind": "Config",
+            "clusters": [{ "name": "double", "cluster": { "server": server } }],
+            "users": [{ "name": "control-plane", "user": {} }],
+            "contexts": [{
+                "name": "double",
+                "context": { "cluster": "double", "user": "control-plane" },
+            }],
+            "current-context": "double",
+        });
+        fs::write(world.path("kubeconfig"), kubeconfig.to_string())?;
+        world.cluster = Some(cluster);
+        world.start_control_plane().await?;
+        Ok(world)
+    }
+
+    fn empty() -> Result<Self> {
         ensure_privileged()?;
         let network = Network::create("wte2e")?;
         let control = network.host("control")?;
         let (folder, programs) = (open_folder()?, Programs::shared()?);
-        let mut world =
-            Self { process: None, key: String::new(), control, network, folder, programs };
-        world.start_control_plane().await?;
-        Ok(world)
+        let (process, key, cluster) = (None, String::new(), None);
+        Ok(Self { process, key, control, network, folder, programs, cluster })
+    }
+
+    /// The API server's double.
+    pub(crate) fn cluster(&self) -> Result<&ApiServer> {
+        self.cluster.as_ref().context("this world is in no cluster")
     }
 
     /// Starts the control plane and waits until its Admin API answers.
@@ -97,8 +129,13 @@ impl World {
 
     fn control_plane(&self, arguments: &[&str]) -> Result<Command> {
         let file = self.path("control.yaml");
-        fs::write(&file, json!({ "data_dir": self.path("control") }).to_string())?;
+        let mut config = json!({ "data_dir": self.path("control") });
         let mut command = self.control.command(self.programs.path("weft-control-plane"));
+        if self.cluster.is_some() {
+            config["kubernetes"] = json!({});
+            command.env("KUBECONFIG", self.path("kubeconfig"));
+        }
+        fs::write(&file, config.to_string())?;
         command.arg("-c").arg(file).args(arguments);
         Ok(command)
     }

@@ -27,24 +27,24 @@ const CHAT: &str = "/weft.test.Lines/Chat";
 
 /// The one message.
 #[derive(Clone, PartialEq, prost::Message)]
-pub(super) struct Line {
+pub(crate) struct Line {
     #[prost(string, tag = "1")]
-    pub(super) text: String,
+    pub(crate) text: String,
 }
 
 impl Line {
-    pub(super) fn of(text: &str) -> Self {
+    pub(crate) fn of(text: &str) -> Self {
         Self { text: text.to_owned() }
     }
 }
 
 /// The client's side.
 #[derive(Clone)]
-pub(super) struct Client(Channel);
+pub(crate) struct Client(Channel);
 
 impl Client {
     /// Connects from inside a namespace, and again when the connection is lost.
-    pub(super) async fn connect(from: &Host, address: SocketAddr, name: &str) -> Result<Self> {
+    pub(crate) async fn connect(from: &Host, address: SocketAddr, name: &str) -> Result<Self> {
         let from = from.clone();
         let connector = tower::service_fn(move |_: http::Uri| {
             let from = from.clone();
@@ -54,13 +54,13 @@ impl Client {
         Ok(Self(endpoint.connect_with_connector(connector).await?))
     }
 
-    pub(super) async fn upper(&mut self, request: Request<Line>) -> Result<Response<Line>, Status> {
+    pub(crate) async fn upper(&mut self, request: Request<Line>) -> Result<Response<Line>, Status> {
         let mut grpc = self.ready().await?;
         let codec = ProstCodec::<Line, Line>::default();
         grpc.unary(request, PathAndQuery::from_static(UPPER), codec).await
     }
 
-    pub(super) async fn chat(
+    pub(crate) async fn chat(
         &mut self,
         lines: ReceiverStream<Line>,
     ) -> Result<Response<Streaming<Line>>, Status> {
@@ -77,14 +77,14 @@ impl Client {
 }
 
 /// The server, ended when dropped.
-pub(super) struct Server {
+pub(crate) struct Server {
     lines: Lines,
     task: JoinHandle<Result<(), tonic::transport::Error>>,
     end: Arc<Notify>,
 }
 
 impl Server {
-    pub(super) fn start(host: &Host, port: u16) -> Result<Self> {
+    pub(crate) fn start(host: &Host, port: u16) -> Result<Self> {
         let lines = Lines::default();
         let incoming = TcpListenerStream::new(listen(host, port)?);
         let server = tonic::transport::Server::builder().add_service(lines.clone());
@@ -95,12 +95,12 @@ impl Server {
     }
 
     /// The caller of the last request as the sidecar proved it.
-    pub(super) fn caller(&self) -> String {
+    pub(crate) fn caller(&self) -> String {
         self.lines.caller.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Takes no calls any more.
-    pub(super) fn stop(&self) {
+    pub(crate) fn stop(&self) {
         self.end.notify_one();
     }
 }
