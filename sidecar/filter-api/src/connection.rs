@@ -1,5 +1,6 @@
 //! What is known about a downstream connection once it is accepted.
 
+use std::any::Any;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -28,6 +29,9 @@ pub struct ConnectionFacts {
     pub tls: Option<Arc<TlsFacts>>,
     /// What network filters said about the connection; allocated at the first use.
     pub annotations: Option<Box<Annotations>>,
+    /// What network filters keep for as long as the connection is served (a place in a count); each
+    /// is dropped at its end.
+    pub kept: Vec<Arc<dyn Any + Send + Sync>>,
 }
 
 impl ConnectionFacts {

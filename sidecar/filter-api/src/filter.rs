@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use std::fmt::Debug;
 use std::future::Future;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use http::response::Parts as ResponseHead;
 use http::{HeaderMap, StatusCode};
 use weft_telemetry::LogRecord;
 
-use crate::{ConnectionFacts, PeerExchange, StreamCx};
+use crate::{Callouts, ConnectionFacts, PeerExchange, StreamCx};
 
 /// What a filter waits for; it holds the context meanwhile and gives it back.
 pub type Waiting<'a> = Pin<Box<dyn Future<Output = Option<LocalReply>> + 'a>>;
@@ -150,13 +151,20 @@ pub struct OnDemandSettings {
     pub clusters: Option<Duration>,
 }
 
+/// Filter state: the cluster that `tcp_proxy` uses in the place of the configured one.
+pub const TCP_CLUSTER: &str = "envoy.tcp_proxy.cluster";
+
+/// What a network filter waits for; true: the connection may go on.
+pub type Admission<'a> = Pin<Box<dyn Future<Output = bool> + 'a>>;
+
 /// What happens after a network filter saw a new connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NetworkFlow {
+pub enum NetworkFlow<'a> {
     /// The next filter's turn.
     Continue,
     /// Closes the connection.
     Close,
+    /// Waits; then one of the two. Dropped when the proxy drains meanwhile.
+    Await(Admission<'a>),
 }
 
 /// What a connection of the TCP proxy has carried.
@@ -180,8 +188,13 @@ pub struct Carried<'a> {
 
 /// A network filter that comes before the terminal one.
 pub trait NetworkFilter: Debug + Send + Sync + 'static {
-    /// Sees a new connection, after its TLS handshake.
-    fn connected(&self, connection: &mut ConnectionFacts) -> NetworkFlow;
+    /// Sees a new connection, after its TLS handshake, on the worker that serves it; `callouts`
+    /// sends requests from there.
+    fn connected<'a>(
+        &'a self,
+        connection: &'a mut ConnectionFacts,
+        callouts: &'a Rc<dyn Callouts>,
+    ) -> NetworkFlow<'a>;
 
     /// What both ends tell each other first, where they agreed on it by ALPN.
     fn peer_exchange(&self) -> Option<&Arc<PeerExchange>> {

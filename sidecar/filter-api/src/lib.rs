@@ -19,8 +19,8 @@ pub use callout::{CalloutError, CalloutFuture, CalloutOptions, Callouts, Opening
 pub use connection::{ConnectionFacts, PeerFacts, TlsFacts};
 pub use exchange::{ExchangeStats, PeerExchange, Preface};
 pub use filter::{
-    Carried, Flow, HttpFilter, LocalReply, NetworkFilter, NetworkFlow, OnDemandSettings,
-    RATE_LIMITS, RouteFilterConfig, RouteRateLimits, Waiting,
+    Admission, Carried, Flow, HttpFilter, LocalReply, NetworkFilter, NetworkFlow, OnDemandSettings,
+    RATE_LIMITS, RouteFilterConfig, RouteRateLimits, TCP_CLUSTER, Waiting,
 };
 pub use io::StreamIo;
 pub use stream::{Protocol, StreamCx};

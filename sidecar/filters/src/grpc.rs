@@ -1,10 +1,14 @@
 //! gRPC over callouts: the framing of messages, unary calls, and what answers say.
 
+use std::time::Duration;
+
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use http::header::{CONTENT_TYPE, TE};
 use http::{HeaderMap, HeaderValue, Request};
 use weft_filter_api::{CalloutError, CalloutOptions, Callouts, Trailers};
 use weft_xds_proto::Message;
+
+use crate::config::GrpcTarget;
 
 /// Flag, length.
 const PREFIX: usize = 5;
@@ -107,6 +111,19 @@ pub(crate) struct Call<'a> {
     pub(crate) metadata: &'a HeaderMap,
     /// Time and size.
     pub(crate) options: CalloutOptions,
+}
+
+impl GrpcTarget {
+    /// A call of one of the service's methods, within `timeout`.
+    pub(crate) fn call<'a>(&'a self, path: &'a str, timeout: Duration) -> Call<'a> {
+        Call {
+            cluster: &self.cluster,
+            authority: &self.authority,
+            path,
+            metadata: &self.metadata,
+            options: CalloutOptions::within(timeout),
+        }
+    }
 }
 
 /// Reads the status in trailers.

@@ -3,6 +3,7 @@
 //! A filter is found by the type of its configuration. Its folder holds the filter itself, which
 //! knows no protobuf, and `config.rs`, which decodes and checks its message.
 
+mod authorization;
 mod bucket;
 mod cluster_counters;
 mod coding;
@@ -21,7 +22,7 @@ mod registry;
 pub use rate_limits::config::compile_rate_limits;
 pub use registry::{
     FilterCx, HttpFilterKind, NetworkFilterKind, compile_http, compile_network, compile_per_route,
-    compile_upstream, is_metadata_exchange,
+    compile_upstream, is_metadata_exchange, message_name,
 };
 
 #[cfg(test)]

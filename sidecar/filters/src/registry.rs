@@ -169,6 +169,15 @@ const PER_ROUTE: &[(&str, CompilePerRoute)] = &[
 /// Network filters by the name of their configuration message.
 const NETWORK: &[(&str, CompileNetwork)] = &[
     ("envoy.extensions.filters.network.rbac.v3.RBAC", network::rbac::config::compile),
+    ("envoy.extensions.filters.network.ext_authz.v3.ExtAuthz", network::ext_authz::config::compile),
+    (
+        "envoy.extensions.filters.network.connection_limit.v3.ConnectionLimit",
+        network::connection_limit::config::compile,
+    ),
+    (
+        "envoy.extensions.filters.network.sni_cluster.v3.SniCluster",
+        network::sni_cluster::config::compile,
+    ),
     (
         "envoy.extensions.filters.network.local_ratelimit.v3.LocalRateLimit",
         network::local_ratelimit::config::compile,
@@ -185,7 +194,10 @@ fn inert(_: &Any, _: &mut FilterCx<'_>) -> Result<HttpFilterKind, FieldError> {
 }
 
 /// The name of the message that stands in an `Any`; for a `TypedStruct`, of the one it stands for.
-fn message_name(any: &Any) -> Result<String, FieldError> {
+///
+/// # Errors
+/// The `TypedStruct` is malformed.
+pub fn message_name(any: &Any) -> Result<String, FieldError> {
     if TypedStruct::is(any) {
         return Ok(TypedStruct::open(any)?.type_name().to_owned());
     }

@@ -11,11 +11,13 @@ use http_body_util::{BodyExt, Full};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use weft_filter_api::{
     BoxedBody, CalloutError, CalloutFuture, CalloutOptions, Callouts, ConnectionFacts, Flow,
-    LocalReply, MessageBody, OpeningFuture, Protocol, StreamCx, StreamIo, Trailers,
+    LocalReply, MessageBody, NetworkFilter, NetworkFlow, OpeningFuture, Protocol, StreamCx,
+    StreamIo, Trailers,
 };
 use weft_model::TrafficDirection;
 use weft_telemetry::{Metric, Registry};
 use weft_xds_proto::pb::envoy::config::core::v3::Node;
+use weft_xds_proto::{Message, Name};
 
 use crate::FilterCx;
 
@@ -63,6 +65,7 @@ pub(crate) fn connection() -> ConnectionFacts {
         server_name: None,
         tls: None,
         annotations: None,
+        kept: Vec::new(),
     }
 }
 
@@ -164,5 +167,37 @@ impl Callouts for Server {
 
     fn open(&self, _: &str, _: Request<BoxedBody>, _: Duration) -> OpeningFuture {
         Box::pin(std::future::ready(Err(CalloutError::Nowhere)))
+    }
+}
+
+/// Clusters of which each is unknown.
+pub(crate) fn no_clusters() -> Rc<dyn Callouts> {
+    Rc::new(Scripted::new(|_, _| Err(CalloutError::Nowhere)))
+}
+
+/// What a network filter does of its configuration, in YAML.
+pub(crate) fn network_filter<M: Message + Name + Default>(
+    fixture: &Fixture,
+    yaml: &str,
+) -> Result<Arc<dyn NetworkFilter>, String> {
+    let config: M = weft_xds_proto::from_yaml(yaml).map_err(|error| error.to_string())?;
+    let any = weft_xds_proto::pack(&config);
+    match crate::compile_network("a.filter", &any, &mut fixture.cx()) {
+        Ok(crate::NetworkFilterKind::Filter(filter)) => Ok(filter),
+        Ok(crate::NetworkFilterKind::Inert) => Err("it does nothing".to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// Whether a network filter lets a connection go on.
+pub(crate) async fn admits(
+    filter: &dyn NetworkFilter,
+    connection: &mut ConnectionFacts,
+    callouts: &Rc<dyn Callouts>,
+) -> bool {
+    match filter.connected(connection, callouts) {
+        NetworkFlow::Continue => true,
+        NetworkFlow::Close => false,
+        NetworkFlow::Await(waiting) => waiting.await,
     }
 }

@@ -7,11 +7,13 @@
 //! upstream (`forward`). What was learned about a request lives in one
 //! `stream::Stream` until the response has ended, however it ends.
 
+mod admission;
 mod body;
 mod callouts;
 mod connection;
 mod date;
 mod demand;
+mod ends;
 mod filters;
 mod forward;
 mod inbound;

@@ -6,12 +6,19 @@ use weft_model::Terminal;
 use weft_net::Established;
 
 use crate::worker::WorkerCx;
-use crate::{connection, tcp};
+use crate::{admission, connection, ends, tcp};
 
 /// Serves a connection until it ends: by the client, the upstream, a time limit or draining.
-pub async fn serve(established: Established, worker: Rc<WorkerCx>) {
+pub async fn serve(mut established: Established, worker: Rc<WorkerCx>) {
+    if !established.chain.network_filters.is_empty()
+        && !Box::pin(admission::admit(&mut established, &worker)).await
+    {
+        return;
+    }
     match established.chain.terminal.clone() {
         Terminal::Http(manager) => connection::serve(established, manager, worker).await,
         Terminal::Tcp(proxy) => tcp::serve(established, proxy, worker).await,
+        Terminal::Direct(response) => Box::pin(ends::respond(established, &response)).await,
+        Terminal::Echo => Box::pin(ends::echo(established)).await,
     }
 }

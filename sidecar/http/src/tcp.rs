@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use tokio::time::Instant;
-use weft_filter_api::PeerExchange;
+use weft_filter_api::{PeerExchange, TCP_CLUSTER};
 use weft_model::{ClusterChoice, ClusterExchange, HashSource, OnDemandClusters, TcpProxy, Wanted};
 use weft_net::{
     DownstreamStream, Established, Passed, Phase, RelayCounters, RelayEnd, Side, relay,
@@ -191,6 +191,12 @@ impl Session {
 
     /// The cluster; one that is not there is fetched where that is configured.
     async fn choose(&self, worker: &WorkerCx) -> Option<Rc<WorkerCluster>> {
+        let said = self.facts.annotations.as_deref().and_then(|said| said.state(TCP_CLUSTER));
+        if let Some(name) = said.and_then(|name| name.as_str()) {
+            let snapshot = worker.snapshot.borrow();
+            let handle = snapshot.clusters.get(name)?;
+            return Some(worker.upstreams.cluster(handle));
+        }
         let slot = match &self.proxy.clusters {
             ClusterChoice::One(slot) => slot,
             ClusterChoice::Weighted(weighted) => &weighted.choose(fastrand::u64(..))?.cluster,

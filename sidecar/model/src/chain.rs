@@ -1,14 +1,18 @@
 //! Filter chains, and which of them a connection gets.
 //!
 //! The criteria are tried in Envoy's order (destination port, destination
-//! address, server name, transport protocol, application protocols), the most
-//! specific of each first, and without going back: once a port has matched,
-//! chains for all ports are out of the question.
+//! address, server name, transport protocol, application protocols, source),
+//! the most specific of each first, and without going back: once a port has
+//! matched, chains for all ports are out of the question.
 
-use std::net::IpAddr;
+mod prefixes;
+mod sources;
+
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use hashbrown::HashMap;
 use ipnet::IpNet;
 use thiserror::Error;
@@ -16,6 +20,8 @@ use weft_filter_api::NetworkFilter;
 use weft_tls::ServerTls;
 
 use crate::{HttpConnectionManager, Slot, TcpProxy};
+use prefixes::Prefixes;
+use sources::Sources;
 
 /// `listener.v3.FilterChain`, compiled.
 #[derive(Debug)]
@@ -48,6 +54,10 @@ pub enum Terminal {
     Http(Arc<HttpConnectionManager>),
     /// `envoy.filters.network.tcp_proxy`
     Tcp(Arc<TcpProxy>),
+    /// `envoy.filters.network.direct_response`: these bytes, and the end.
+    Direct(Bytes),
+    /// `envoy.filters.network.echo`: what comes goes back.
+    Echo,
 }
 
 /// What a chain asks of a connection (`FilterChainMatch`); empty fields match all.
@@ -63,6 +73,26 @@ pub struct ChainMatch {
     pub transport_protocol: Option<TransportProtocol>,
     /// `application_protocols`
     pub application_protocols: Vec<String>,
+    /// `direct_source_prefix_ranges`: where the socket's peer is, whatever the PROXY protocol says.
+    pub direct_sources: Vec<IpNet>,
+    /// `source_type`
+    pub source_type: SourceType,
+    /// `source_prefix_ranges`
+    pub sources: Vec<IpNet>,
+    /// `source_ports`
+    pub source_ports: Vec<u16>,
+}
+
+/// `FilterChainMatch.source_type`
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SourceType {
+    /// `ANY`
+    #[default]
+    Any,
+    /// `SAME_IP_OR_LOOPBACK`
+    Local,
+    /// `EXTERNAL`: all that is not local.
+    External,
 }
 
 /// `FilterChainMatch.transport_protocol`
@@ -87,6 +117,10 @@ pub struct ChainKey<'a> {
     pub transport: TransportProtocol,
     /// In the client's order.
     pub application_protocols: &'a [Arc<str>],
+    /// The client.
+    pub source: SocketAddr,
+    /// The peer of the socket: another one where the PROXY protocol told of the client.
+    pub direct_source: IpAddr,
 }
 
 /// Two chains that no connection could tell apart.
@@ -110,8 +144,7 @@ pub struct FilterChainTable {
     all: Vec<Arc<FilterChain>>,
 }
 
-/// Prefixes, the longest first; the last may be for all addresses.
-type Addresses = Vec<(Option<IpNet>, ServerNames)>;
+type Addresses = Prefixes<ServerNames>;
 
 #[derive(Debug, Default)]
 struct ServerNames {
@@ -130,8 +163,8 @@ struct Transports {
 
 #[derive(Debug, Default)]
 struct Protocols {
-    named: HashMap<String, Arc<FilterChain>>,
-    any: Option<Arc<FilterChain>>,
+    named: HashMap<String, Sources>,
+    any: Option<Sources>,
 }
 
 impl FilterChainTable {
@@ -149,12 +182,6 @@ impl FilterChainTable {
         for (wanted, chain) in chains {
             table.insert(wanted, chain)?;
         }
-        let addresses = table.ports.values_mut().chain(table.any_port.as_mut());
-        for prefixes in addresses {
-            prefixes.sort_by_key(|(net, _)| {
-                std::cmp::Reverse(net.map_or(-1, |net| i16::from(net.prefix_len())))
-            });
-        }
         Ok(table)
     }
 
@@ -171,11 +198,10 @@ impl FilterChainTable {
 
     fn matched(&self, key: &ChainKey<'_>) -> Option<&Arc<FilterChain>> {
         let addresses = self.ports.get(&key.port).or(self.any_port.as_ref())?;
-        let fits = |net: &Option<IpNet>| net.is_none_or(|net| net.contains(&key.ip));
-        let (_, names) = addresses.iter().find(|(net, _)| fits(net))?;
+        let names = addresses.find(key.ip)?;
         let protocols = names.find(key.server_name)?.find(key.transport)?;
         let named = key.application_protocols.iter().find_map(|name| protocols.named.get(&**name));
-        named.or(protocols.any.as_ref())
+        named.or(protocols.any.as_ref())?.find(key)
     }
 
     fn insert(
@@ -188,16 +214,12 @@ impl FilterChainTable {
             None => self.any_port.get_or_insert_default(),
         };
         for net in each(&wanted.prefix_ranges) {
-            let net = net.map(IpNet::trunc);
-            let at = addresses.iter().position(|(known, _)| *known == net).unwrap_or_else(|| {
-                addresses.push((net, ServerNames::default()));
-                addresses.len() - 1
-            });
+            let names = addresses.entry(net);
             for name in each(&wanted.server_names) {
-                let transports = addresses[at].1.entry(name.map(String::as_str));
+                let transports = names.entry(name.map(String::as_str));
                 let protocols = transports.entry(wanted.transport_protocol);
                 for protocol in each(&wanted.application_protocols) {
-                    protocols.insert(protocol.map(String::as_str), chain)?;
+                    protocols.entry(protocol).insert(wanted, chain)?;
                 }
             }
         }
@@ -258,20 +280,10 @@ impl Transports {
 }
 
 impl Protocols {
-    fn insert(
-        &mut self,
-        name: Option<&str>,
-        chain: &Arc<FilterChain>,
-    ) -> Result<(), ChainConflict> {
-        let before = match name {
-            None => self.any.replace(Arc::clone(chain)),
-            Some(name) => self.named.insert(name.to_owned(), Arc::clone(chain)),
-        };
-        match before {
-            None => Ok(()),
-            Some(first) => {
-                Err(ChainConflict { first: first.name.to_string(), second: chain.name.to_string() })
-            }
+    fn entry(&mut self, name: Option<&String>) -> &mut Sources {
+        match name {
+            None => self.any.get_or_insert_default(),
+            Some(name) => self.named.entry(name.clone()).or_default(),
         }
     }
 }

@@ -33,7 +33,7 @@ pub use balancing::{
     BalancingOptions, Labels, LoadBalancing, SlowStart, SubsetFallback, SubsetSelector, Subsets,
 };
 pub use chain::{
-    ChainConflict, ChainKey, ChainMatch, FilterChain, FilterChainTable, Terminal,
+    ChainConflict, ChainKey, ChainMatch, FilterChain, FilterChainTable, SourceType, Terminal,
     TransportProtocol, TransportSocket,
 };
 pub use check::{

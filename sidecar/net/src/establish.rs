@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use smallvec::SmallVec;
-use weft_filter_api::{ConnectionFacts, NetworkFlow, TlsFacts};
+use weft_filter_api::{ConnectionFacts, TlsFacts};
 use weft_model::{
     ChainKey, FilterChain, Listener, SnapshotWatch, TransportProtocol, TransportSocket,
 };
@@ -83,9 +83,6 @@ pub(crate) enum Refused {
     /// The handshake took too long.
     #[error("the TLS handshake took too long")]
     TlsTimeout,
-    /// A network filter said no.
-    #[error("a network filter refused the connection")]
-    Filtered,
     /// The socket failed.
     #[error("the socket failed: {0}")]
     Socket(#[from] std::io::Error),
@@ -102,7 +99,7 @@ pub(crate) struct Arrival {
     pub(crate) counted: Option<Counted>,
 }
 
-/// Sniffs, hands off, chooses the chain, does the handshake and asks the network filters.
+/// Sniffs, hands off, chooses the chain and does the handshake.
 pub(crate) async fn establish(
     arrival: Arrival,
     snapshot: &SnapshotWatch,
@@ -113,6 +110,7 @@ pub(crate) async fn establish(
     let nowhere = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0);
     let (remote, local) = addresses.unwrap_or((nowhere, nowhere));
     let mut findings = Findings {
+        direct: remote.ip(),
         remote,
         local,
         restored: false,
@@ -133,7 +131,7 @@ pub(crate) async fn establish(
         return Err(Refused::NoChain);
     };
     let (stream, tls) = handshake(stream, &chain, &listener).await?;
-    let mut facts = ConnectionFacts {
+    let facts = ConnectionFacts {
         id: next_id(),
         remote: findings.remote,
         local: findings.local,
@@ -143,12 +141,8 @@ pub(crate) async fn establish(
         server_name: findings.server_name,
         tls,
         annotations: None,
+        kept: Vec::new(),
     };
-    for filter in &chain.network_filters {
-        if filter.connected(&mut facts) == NetworkFlow::Close {
-            return Err(Refused::Filtered);
-        }
-    }
     Ok(Established { stream, facts: Arc::new(facts), chain, listener, guard })
 }
 
@@ -202,6 +196,8 @@ fn choose(listener: &Listener, findings: &Findings) -> Option<Arc<FilterChain>> 
         server_name: findings.server_name.as_deref(),
         transport: findings.transport,
         application_protocols: &findings.protocols,
+        source: findings.remote,
+        direct_source: findings.direct,
     };
     listener.chains.find(&key).cloned()
 }

@@ -10,7 +10,7 @@ mod proxy;
 
 use std::cell::RefCell;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
@@ -31,7 +31,9 @@ const MAX_REQUEST_LINE: usize = 8 << 10;
 /// What the listener filters found out.
 #[derive(Clone, Debug)]
 pub(crate) struct Findings {
-    /// The client.
+    /// The peer of the socket.
+    pub(crate) direct: IpAddr,
+    /// The client: of the socket, or from the PROXY protocol.
     pub(crate) remote: SocketAddr,
     /// Where it connected to.
     pub(crate) local: SocketAddr,

@@ -144,6 +144,7 @@ impl Case {
             server_name: None,
             tls: None,
             annotations: None,
+            kept: Vec::new(),
         };
         let mut cx = StreamCx::new(Arc::new(connection), Protocol::Http11);
         if let Some(consumers) = self.consumers {

@@ -104,6 +104,8 @@ static_resources:
             server_name: black_box(Some("service-177.example.com")),
             transport: TransportProtocol::Tls,
             application_protocols: &[],
+            source: ([192, 0, 2, 1], 40_000).into(),
+            direct_source: [192, 0, 2, 1].into(),
         };
         assert!(listener.chains.find(&key).is_some());
     })

@@ -2,15 +2,22 @@
 
 use std::sync::Arc;
 
-use weft_filters::config::{FieldError, Within, decode, opt_duration};
+use bytes::Bytes;
+use ipnet::IpNet;
+use weft_filters::config::{FieldError, Within, data_source, decode, opt_duration};
 use weft_filters::{NetworkFilterKind, compile_network, is_metadata_exchange};
 use weft_model::{
-    ChainMatch, FilterChain, FilterChainTable, Terminal, TransportProtocol, TransportSocket,
+    ChainMatch, FilterChain, FilterChainTable, SourceType, Terminal, TransportProtocol,
+    TransportSocket,
 };
 use weft_xds_proto::any::is;
+use weft_xds_proto::pb::envoy::config::core::v3::CidrRange;
 use weft_xds_proto::pb::envoy::config::listener::v3::{
     Filter, FilterChain as PbChain, FilterChainMatch, Listener as PbListener, filter::ConfigType,
+    filter_chain_match::ConnectionSourceType,
 };
+use weft_xds_proto::pb::envoy::extensions::filters::network::direct_response::v3::Config as PbDirect;
+use weft_xds_proto::pb::envoy::extensions::filters::network::echo::v3::Echo as PbEcho;
 use weft_xds_proto::pb::envoy::extensions::filters::network::http_connection_manager::v3::HttpConnectionManager as PbManager;
 use weft_xds_proto::pb::envoy::extensions::filters::network::tcp_proxy::v3::TcpProxy as PbTcp;
 
@@ -47,17 +54,9 @@ fn chain_match(config: Option<&FilterChainMatch>) -> Result<ChainMatch, FieldErr
     let refused = [
         (!config.address_suffix.is_empty(), "address_suffix"),
         (config.suffix_len.is_some(), "suffix_len"),
-        (!config.direct_source_prefix_ranges.is_empty(), "direct_source_prefix_ranges"),
-        (config.source_type != 0, "source_type"),
-        (!config.source_prefix_ranges.is_empty(), "source_prefix_ranges"),
-        (!config.source_ports.is_empty(), "source_ports"),
     ];
     if let Some((_, field)) = refused.iter().find(|(set, _)| *set) {
         return Err(FieldError::unsupported(field));
-    }
-    let mut prefix_ranges = Vec::with_capacity(config.prefix_ranges.len());
-    for (index, range) in config.prefix_ranges.iter().enumerate() {
-        prefix_ranges.push(cidr(range).within_item("prefix_ranges", index)?);
     }
     let mut server_names = Vec::with_capacity(config.server_names.len());
     for (index, name) in config.server_names.iter().enumerate() {
@@ -66,7 +65,7 @@ fn chain_match(config: Option<&FilterChainMatch>) -> Result<ChainMatch, FieldErr
     let destination_port = config.destination_port.as_ref().map(|value| port(value.value));
     Ok(ChainMatch {
         destination_port: destination_port.transpose().within("destination_port")?,
-        prefix_ranges,
+        prefix_ranges: ranges(&config.prefix_ranges, "prefix_ranges")?,
         server_names,
         transport_protocol: match config.transport_protocol.as_str() {
             "" => None,
@@ -78,7 +77,36 @@ fn chain_match(config: Option<&FilterChainMatch>) -> Result<ChainMatch, FieldErr
             }
         },
         application_protocols: config.application_protocols.clone(),
+        direct_sources: ranges(&config.direct_source_prefix_ranges, "direct_source_prefix_ranges")?,
+        source_type: match ConnectionSourceType::try_from(config.source_type) {
+            Ok(ConnectionSourceType::Any) => SourceType::Any,
+            Ok(ConnectionSourceType::SameIpOrLoopback) => SourceType::Local,
+            Ok(ConnectionSourceType::External) => SourceType::External,
+            Err(_) => {
+                let reason = format!("{} is not a type of sources", config.source_type);
+                return Err(FieldError::at("source_type", reason));
+            }
+        },
+        sources: ranges(&config.source_prefix_ranges, "source_prefix_ranges")?,
+        source_ports: source_ports(&config.source_ports)?,
     })
+}
+
+fn ranges(config: &[CidrRange], field: &str) -> Result<Vec<IpNet>, FieldError> {
+    let each = config.iter().enumerate();
+    each.map(|(index, range)| cidr(range).within_item(field, index)).collect()
+}
+
+fn source_ports(config: &[u32]) -> Result<Vec<u16>, FieldError> {
+    let each = config.iter().enumerate();
+    let each = each.map(|(index, value)| {
+        match port(*value) {
+            Ok(0) => Err(FieldError::new("0 is not a port of a client")),
+            other => other,
+        }
+        .within_item("source_ports", index)
+    });
+    each.collect()
 }
 
 fn server_name(name: &str) -> Result<String, FieldError> {
@@ -127,7 +155,7 @@ fn filter_chain(cx: &mut Cx<'_>, config: &PbChain) -> Result<FilterChain, FieldE
             .filter(|timeout| !timeout.is_zero()),
         network_filters,
         terminal: terminal.ok_or_else(|| {
-            FieldError::at("filters", "end in no http_connection_manager or tcp_proxy")
+            FieldError::at("filters", "end in no terminal filter: http_connection_manager, tcp_proxy, direct_response or echo")
         })?,
     })
 }
@@ -165,6 +193,21 @@ fn network_filter(cx: &mut Cx<'_>, filter: &Filter) -> Result<Compiled, FieldErr
             decode(config).and_then(|config| tcp_proxy(cx, &config)).within("typed_config")?;
         return Ok(Compiled::Terminal(Terminal::Tcp(Arc::new(proxy))));
     }
+    if is::<PbDirect>(config) {
+        let direct = decode(config).and_then(|config| direct_response(&config));
+        return Ok(Compiled::Terminal(Terminal::Direct(direct.within("typed_config")?)));
+    }
+    if is::<PbEcho>(config) {
+        decode::<PbEcho>(config).within("typed_config")?;
+        return Ok(Compiled::Terminal(Terminal::Echo));
+    }
     let mut filter_cx = cx.for_filters("");
     compile_network(&filter.name, config, &mut filter_cx).map(Compiled::Before)
+}
+
+fn direct_response(config: &PbDirect) -> Result<Bytes, FieldError> {
+    match &config.response {
+        None => Ok(Bytes::new()),
+        Some(source) => Ok(data_source(source).within("response")?.1.into()),
+    }
 }

@@ -45,6 +45,8 @@ fn virtual_outbound_hands_off_and_falls_back() {
         server_name: None,
         transport: TransportProtocol::Raw,
         application_protocols: &[],
+        source: ([192, 0, 2, 1], 40_000).into(),
+        direct_source: [192, 0, 2, 1].into(),
     };
     let name = |port| listener.chains.find(&key(port)).map(|chain| chain.name.to_string());
     assert_eq!(name(15001).as_deref(), Some("virtualOutbound-blackhole"));
@@ -72,6 +74,8 @@ fn virtual_inbound_tells_mutual_tls_from_plaintext() {
             server_name: None,
             transport,
             application_protocols: if protocol.is_empty() { &[] } else { &protocols },
+            source: ([192, 0, 2, 1], 40_000).into(),
+            direct_source: [192, 0, 2, 1].into(),
         };
         listener.chains.find(&key).expect("there is a chain").clone()
     };

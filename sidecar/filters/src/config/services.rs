@@ -110,7 +110,7 @@ pub(crate) fn http_uri(config: &HttpUri) -> Result<HttpTarget, FieldError> {
 ///
 /// # Errors
 /// The file can't be read, or there is no source.
-pub(crate) fn data_source(source: &DataSource) -> Result<(&'static str, Vec<u8>), FieldError> {
+pub fn data_source(source: &DataSource) -> Result<(&'static str, Vec<u8>), FieldError> {
     Ok(match &source.specifier {
         Some(Specifier::InlineString(text)) => ("inline_string", text.as_bytes().to_vec()),
         Some(Specifier::InlineBytes(bytes)) => ("inline_bytes", bytes.clone()),

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http::request::Parts as RequestHead;
 use http::response::Parts as ResponseHead;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
-use weft_filter_api::{CalloutOptions, Flow, HttpFilter, LocalReply, RouteFilterConfig, StreamCx};
+use weft_filter_api::{Flow, HttpFilter, LocalReply, RouteFilterConfig, StreamCx};
 use weft_model::HeaderSet;
 use weft_route::Fraction;
 use weft_telemetry::ResponseFlag;
@@ -25,7 +25,7 @@ use weft_xds_proto::struct_to_json;
 
 use crate::cluster_counters::ClusterCounters;
 use crate::config::GrpcTarget;
-use crate::grpc::{Call, unary};
+use crate::grpc::unary;
 use crate::rate_limits::{HostLimits, RateLimit, RouteLimits};
 
 pub(crate) mod config;
@@ -178,13 +178,7 @@ impl Limiter {
         head: &mut RequestHead,
         request: RateLimitRequest,
     ) -> Option<LocalReply> {
-        let call = Call {
-            cluster: &self.target.cluster,
-            authority: &self.target.authority,
-            path: METHOD,
-            metadata: &self.target.metadata,
-            options: CalloutOptions::within(self.timeout),
-        };
+        let call = self.target.call(METHOD, self.timeout);
         let callouts = cx.io().callouts();
         let answer = match unary::<RateLimitResponse>(&*callouts, &call, &request).await {
             Ok(answer) => answer,

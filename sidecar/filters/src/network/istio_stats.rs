@@ -1,8 +1,9 @@
 //! `istio.stats`: counts connections and their bytes in Istio's standard metrics.
 
+use std::rc::Rc;
 use std::time::Duration;
 
-use weft_filter_api::{Carried, ConnectionFacts, NetworkFilter, NetworkFlow};
+use weft_filter_api::{Callouts, Carried, ConnectionFacts, NetworkFilter, NetworkFlow};
 
 use crate::istio::{Carriage, Peers, Stats};
 
@@ -13,7 +14,11 @@ pub(crate) mod config;
 pub(crate) struct IstioStats(Stats);
 
 impl NetworkFilter for IstioStats {
-    fn connected(&self, _: &mut ConnectionFacts) -> NetworkFlow {
+    fn connected<'a>(
+        &'a self,
+        _: &'a mut ConnectionFacts,
+        _: &'a Rc<dyn Callouts>,
+    ) -> NetworkFlow<'a> {
         NetworkFlow::Continue
     }
 

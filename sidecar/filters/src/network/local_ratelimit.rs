@@ -1,6 +1,8 @@
 //! `envoy.filters.network.local_ratelimit`: so many new connections in so much time.
 
-use weft_filter_api::{ConnectionFacts, NetworkFilter, NetworkFlow};
+use std::rc::Rc;
+
+use weft_filter_api::{Callouts, ConnectionFacts, NetworkFilter, NetworkFlow};
 use weft_telemetry::Counter;
 
 use crate::bucket::TokenBucket;
@@ -18,7 +20,11 @@ pub(crate) struct LocalRateLimit {
 }
 
 impl NetworkFilter for LocalRateLimit {
-    fn connected(&self, _: &mut ConnectionFacts) -> NetworkFlow {
+    fn connected<'a>(
+        &'a self,
+        _: &'a mut ConnectionFacts,
+        _: &'a Rc<dyn Callouts>,
+    ) -> NetworkFlow<'a> {
         if !self.enabled || self.bucket.take() {
             return NetworkFlow::Continue;
         }

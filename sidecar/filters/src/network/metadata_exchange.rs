@@ -2,9 +2,10 @@
 //! are, each in a preface of its own before the connection's bytes. The TCP proxy writes and reads
 //! them; what they hold is made and understood here.
 
+use std::rc::Rc;
 use std::sync::Arc;
 
-use weft_filter_api::{ConnectionFacts, NetworkFilter, NetworkFlow, PeerExchange};
+use weft_filter_api::{Callouts, ConnectionFacts, NetworkFilter, NetworkFlow, PeerExchange};
 
 pub(crate) mod config;
 mod preface;
@@ -16,7 +17,11 @@ mod tests;
 pub(crate) struct MetadataExchange(Arc<PeerExchange>);
 
 impl NetworkFilter for MetadataExchange {
-    fn connected(&self, _: &mut ConnectionFacts) -> NetworkFlow {
+    fn connected<'a>(
+        &'a self,
+        _: &'a mut ConnectionFacts,
+        _: &'a Rc<dyn Callouts>,
+    ) -> NetworkFlow<'a> {
         NetworkFlow::Continue
     }
 

@@ -1,7 +1,9 @@
 //! `envoy.filters.network.rbac`: who may connect. The decision falls when the connection is there;
 //! nothing on which it depends changes before the client's first byte.
 
-use weft_filter_api::{ConnectionFacts, NetworkFilter, NetworkFlow};
+use std::rc::Rc;
+
+use weft_filter_api::{Callouts, ConnectionFacts, NetworkFilter, NetworkFlow};
 use weft_telemetry::Annotations;
 
 use crate::rbac::{Counts, Rules, Subject};
@@ -25,7 +27,11 @@ pub(crate) struct Rbac {
 }
 
 impl NetworkFilter for Rbac {
-    fn connected(&self, connection: &mut ConnectionFacts) -> NetworkFlow {
+    fn connected<'a>(
+        &'a self,
+        connection: &'a mut ConnectionFacts,
+        _: &'a Rc<dyn Callouts>,
+    ) -> NetworkFlow<'a> {
         let mut said = Annotations::default();
         let subject = Subject {
             connection,

@@ -10,6 +10,7 @@ use std::time::Duration;
 use http::{HeaderValue, StatusCode};
 use tokio::sync::mpsc;
 use tokio::task::spawn_local;
+use weft_filter_api::NetworkFilter;
 use weft_http::WorkerCx;
 use weft_model::{
     Cluster, ClusterChoice, ClusterHandle, ClusterSlot, Codec, Endpoint, EndpointAddress,
@@ -44,6 +45,9 @@ pub(crate) struct Setup {
     pub(crate) routes: Routes,
     pub(crate) manager: HttpConnectionManager,
     pub(crate) tcp: Option<TcpProxy>,
+    /// In the place of HTTP or the TCP proxy.
+    pub(crate) terminal: Option<Terminal>,
+    pub(crate) network_filters: Vec<Arc<dyn NetworkFilter>>,
     pub(crate) transport: TransportSocket,
     /// Where the routes come from, if not from `rules`.
     pub(crate) source: Option<RouteSource>,
@@ -71,6 +75,8 @@ impl Setup {
             routes,
             manager: manager(stats),
             tcp: None,
+            terminal: None,
+            network_filters: Vec::new(),
             transport: TransportSocket::Raw,
             source: None,
             registry,
@@ -183,11 +189,19 @@ impl World {
             }
             handles.insert(name, handle);
         }
-        let terminal = match setup.tcp {
-            Some(proxy) => Terminal::Tcp(Arc::new(proxy)),
-            None => Terminal::Http(Arc::new(manager)),
+        let terminal = match (setup.terminal, setup.tcp) {
+            (Some(terminal), _) => terminal,
+            (None, Some(proxy)) => Terminal::Tcp(Arc::new(proxy)),
+            (None, None) => Terminal::Http(Arc::new(manager)),
         };
-        let listener = Arc::new(listener(terminal, setup.transport, &registry));
+        let chain = FilterChain {
+            name: "chain".into(),
+            transport: setup.transport,
+            handshake_timeout: None,
+            network_filters: setup.network_filters,
+            terminal,
+        };
+        let listener = Arc::new(listener(chain, &registry));
         let listener_stats = listener.stats.clone();
         let publisher = SnapshotPublisher::new();
         let listeners = HashMap::from([(Arc::clone(&listener.name), listener)]);
@@ -337,14 +351,7 @@ fn manager(stats: HttpStats) -> HttpConnectionManager {
     }
 }
 
-fn listener(terminal: Terminal, transport: TransportSocket, registry: &Registry) -> Listener {
-    let chain = FilterChain {
-        name: "chain".into(),
-        transport,
-        handshake_timeout: None,
-        network_filters: Vec::new(),
-        terminal,
-    };
+fn listener(chain: FilterChain, registry: &Registry) -> Listener {
     Listener {
         name: "listener".into(),
         addresses: vec![ListenAddress::Socket("127.0.0.1:0".parse().unwrap())],

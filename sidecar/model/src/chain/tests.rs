@@ -37,6 +37,8 @@ struct Connection {
     server_name: Option<&'static str>,
     transport: TransportProtocol,
     alpn: &'static [&'static str],
+    source: ([u8; 4], u16),
+    direct_source: [u8; 4],
 }
 
 const PLAIN: Connection = Connection {
@@ -45,6 +47,8 @@ const PLAIN: Connection = Connection {
     server_name: None,
     transport: TransportProtocol::Raw,
     alpn: &[],
+    source: ([192, 0, 2, 1], 1234),
+    direct_source: [192, 0, 2, 1],
 };
 
 fn found(table: &FilterChainTable, connection: &Connection) -> Option<String> {
@@ -55,6 +59,8 @@ fn found(table: &FilterChainTable, connection: &Connection) -> Option<String> {
         server_name: connection.server_name,
         transport: connection.transport,
         application_protocols: &alpn,
+        source: connection.source.into(),
+        direct_source: Ipv4Addr::from(connection.direct_source).into(),
     };
     table.find(&key).map(|chain| chain.name.to_string())
 }
@@ -115,6 +121,59 @@ fn the_clients_first_known_application_protocol_decides() {
     assert_eq!(found(&table, &with(&["h2", "istio-h2"])).as_deref(), Some("http"));
     assert_eq!(found(&table, &with(&["h2"])).as_deref(), Some("tls"));
     assert_eq!(found(&table, &PLAIN).as_deref(), Some("raw"));
+}
+
+#[test]
+fn sources_decide_when_all_else_is_equal() {
+    let of = |source_type| ChainMatch { source_type, ..ChainMatch::default() };
+    let from = |net: &str, ports: &[u16]| ChainMatch {
+        sources: vec![net.parse().expect("a prefix")],
+        source_ports: ports.to_vec(),
+        ..ChainMatch::default()
+    };
+    let chains = [
+        ("local", of(SourceType::Local)),
+        ("8", from("192.0.0.0/8", &[])),
+        ("24", from("192.0.2.0/24", &[1234, 1235])),
+    ];
+    let table = table(&chains, Some("else"));
+    let with = |ip, port| Connection { source: (ip, port), ..PLAIN };
+    assert_eq!(found(&table, &with([127, 0, 0, 1], 1)).as_deref(), Some("local"));
+    assert_eq!(found(&table, &with([127, 0, 0, 7], 1)).as_deref(), Some("else"));
+    assert_eq!(found(&table, &with(PLAIN.ip, 1)).as_deref(), Some("local"), "the same address");
+    assert_eq!(found(&table, &with([192, 0, 2, 1], 1234)).as_deref(), Some("24"));
+    assert_eq!(found(&table, &with([192, 0, 3, 1], 1234)).as_deref(), Some("8"));
+    assert_eq!(found(&table, &with([192, 0, 2, 1], 9)).as_deref(), Some("else"), "no way back");
+    assert_eq!(found(&table, &with([10, 0, 0, 9], 1234)).as_deref(), Some("else"));
+}
+
+#[test]
+fn a_kind_of_source_shuts_out_chains_for_all_kinds() {
+    let external = ChainMatch {
+        source_type: SourceType::External,
+        source_ports: vec![1],
+        ..ChainMatch::default()
+    };
+    let table = table(&[("1", external), ("any", ChainMatch::default())], None);
+    assert_eq!(found(&table, &PLAIN), None);
+    let local = Connection { source: ([127, 0, 0, 1], 2), ..PLAIN };
+    assert_eq!(found(&table, &local).as_deref(), Some("any"));
+}
+
+#[test]
+fn the_peer_of_the_socket_comes_before_the_client_that_it_tells_of() {
+    let direct = |net: &str| ChainMatch {
+        direct_sources: vec![net.parse().expect("a prefix")],
+        ..ChainMatch::default()
+    };
+    let client = ChainMatch {
+        sources: vec!["192.0.2.1/32".parse().expect("a prefix")],
+        ..direct("0.0.0.0/0")
+    };
+    let table = table(&[("balancer", direct("10.0.0.0/8")), ("client", client)], None);
+    let through = Connection { direct_source: [10, 0, 0, 9], ..PLAIN };
+    assert_eq!(found(&table, &through).as_deref(), Some("balancer"));
+    assert_eq!(found(&table, &PLAIN).as_deref(), Some("client"));
 }
 
 #[test]

@@ -9,7 +9,6 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::task::spawn_local;
-use weft_filter_api::{ConnectionFacts, NetworkFilter, NetworkFlow};
 use weft_model::{
     ChainMatch, ClusterChoice, ClusterSlot, FilterChain, FilterChainTable, HandOff, ListenAddress,
     Listener, ListenerFilter, ListenerFilterKind, PortPredicate, Snapshot, SnapshotPublisher,
@@ -408,31 +407,6 @@ fn a_redirected_connection_is_handed_to_the_listener_of_its_destination() {
             served.stream.read_exact(&mut rest).await.unwrap();
             assert_eq!(&rest, b"rest");
         }
-    });
-}
-
-#[derive(Debug)]
-struct RefuseAll;
-
-impl NetworkFilter for RefuseAll {
-    fn connected(&self, _connection: &mut ConnectionFacts) -> NetworkFlow {
-        NetworkFlow::Close
-    }
-}
-
-#[test]
-fn a_network_filter_can_refuse_a_connection() {
-    local(async {
-        let mut world = World::new().await;
-        let mut guarded = chain("guarded");
-        guarded.network_filters = vec![Arc::new(RefuseAll)];
-        let chains = FilterChainTable::compile(&[], Some(Arc::new(guarded))).unwrap();
-        world.publish(vec![listener("a", chains)]);
-        let address = world.bound().await;
-        let mut client = TcpStream::connect(address).await.unwrap();
-        let mut nothing = Vec::new();
-        client.read_to_end(&mut nothing).await.unwrap();
-        assert!(world.served.try_recv().is_err());
     });
 }
 

@@ -1,36 +1,29 @@
 //! The gRPC service (`envoy.service.auth.v3.Authorization`).
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::UNIX_EPOCH;
 
-use base64::Engine as _;
-use base64::prelude::BASE64_STANDARD;
 use http::header::CONTENT_LENGTH;
 use http::{HeaderName, HeaderValue, StatusCode};
-use weft_filter_api::{CalloutOptions, Callouts};
+use weft_filter_api::Callouts;
 use weft_model::AppendAction;
 use weft_xds_proto::pb::envoy::config::core::v3::{
-    Address, HeaderMap as PbHeaderMap, HeaderValue as PbHeaderValue, HeaderValueOption, Metadata,
-    SocketAddress, address, header_value_option::HeaderAppendAction, socket_address::PortSpecifier,
+    HeaderMap as PbHeaderMap, HeaderValue as PbHeaderValue, HeaderValueOption,
+    header_value_option::HeaderAppendAction,
 };
 use weft_xds_proto::pb::envoy::service::auth::v3::{
-    AttributeContext, CheckRequest, CheckResponse, DeniedHttpResponse, OkHttpResponse,
-    attribute_context::{HttpRequest, Peer, Request, TlsSession},
+    AttributeContext, CheckResponse, DeniedHttpResponse, OkHttpResponse,
+    attribute_context::{HttpRequest, Request},
     check_response::HttpResponse,
 };
 use weft_xds_proto::pb::google::protobuf::Timestamp;
-use weft_xds_proto::{json_to_struct, struct_to_json};
+use weft_xds_proto::struct_to_json;
 
 use super::ask::Question;
 use super::verdict::{Action, Changes, Denial, HeaderChange, QueryChanges, Verdict};
+use crate::authorization::{self, Shown, metadata};
 use crate::config::GrpcTarget;
-use crate::grpc::{Call, unary};
 use crate::view::request_view;
-
-const METHOD: &str = "/envoy.service.auth.v3.Authorization/Check";
-/// How long a check may take when nothing is configured.
-const USUAL_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// Asks the service.
 pub(super) async fn ask(
@@ -38,51 +31,19 @@ pub(super) async fn ask(
     target: &GrpcTarget,
     question: &Question<'_>,
 ) -> Verdict {
-    let call = Call {
-        cluster: &target.cluster,
-        authority: &target.authority,
-        path: METHOD,
-        metadata: &target.metadata,
-        options: CalloutOptions::within(target.timeout.unwrap_or(USUAL_TIMEOUT)),
-    };
-    let request = CheckRequest { attributes: Some(attributes(question)) };
-    match unary::<CheckResponse>(callouts, &call, &request).await {
-        Ok(response) => verdict(response),
-        Err(error) => {
-            tracing::debug!(%error, cluster = target.cluster, "no authorization");
-            Verdict::Failed(None)
-        }
+    match authorization::check(callouts, target, attributes(question)).await {
+        Some(response) => verdict(response),
+        None => Verdict::Failed(None),
     }
 }
 
 fn attributes(question: &Question<'_>) -> AttributeContext {
     let Question { filter, cx, .. } = question;
-    let connection = &cx.connection;
-    let tls = connection.tls.as_ref();
-    let peer = tls.and_then(|tls| tls.peer.as_ref());
-    let principal = peer.map(|peer| {
-        let san = peer.uri_sans.first().or(peer.dns_sans.first());
-        san.unwrap_or(&peer.subject).clone()
-    });
-    let certificate = peer
-        .filter(|_| filter.include_certificate)
-        .and_then(|peer| peer.chain.first())
-        .map(|leaf| url_encoded_pem(leaf));
-    let own = tls.and_then(|tls| tls.local_uri_sans.first()).cloned();
-    let session = tls.filter(|_| filter.include_session);
+    let shown = Shown { certificate: filter.include_certificate, session: filter.include_session };
     let since = cx.started_at.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let stream = cx.annotations.as_deref();
+    let connection = cx.connection.annotations.as_deref();
     AttributeContext {
-        source: Some(Peer {
-            address: Some(address(cx.remote)),
-            principal: principal.unwrap_or_default(),
-            certificate: certificate.unwrap_or_default(),
-            ..Peer::default()
-        }),
-        destination: Some(Peer {
-            address: Some(address(connection.local)),
-            principal: own.unwrap_or_default(),
-            ..Peer::default()
-        }),
         request: Some(Request {
             time: Some(Timestamp {
                 seconds: i64::try_from(since.as_secs()).unwrap_or(i64::MAX),
@@ -91,11 +52,8 @@ fn attributes(question: &Question<'_>) -> AttributeContext {
             http: Some(http_request(question)),
         }),
         context_extensions: question.context.clone().into_iter().collect(),
-        metadata_context: Some(metadata(question)),
-        tls_session: session.map(|_| TlsSession {
-            sni: connection.server_name.as_deref().unwrap_or_default().to_owned(),
-        }),
-        ..AttributeContext::default()
+        metadata_context: Some(metadata(&filter.namespaces, &[stream, connection])),
+        ..authorization::attributes(&cx.connection, cx.remote, shown)
     }
 }
 
@@ -165,39 +123,6 @@ fn joined(headers: Vec<(String, Vec<u8>)>) -> HashMap<String, String> {
         known.push_str(&value);
     }
     all
-}
-
-fn metadata(question: &Question<'_>) -> Metadata {
-    let Question { filter, cx, .. } = question;
-    let stream = cx.annotations.as_deref();
-    let connection = cx.connection.annotations.as_deref();
-    let mut metadata = Metadata::default();
-    for name in &filter.namespaces {
-        let mut all = [stream, connection].into_iter().flatten();
-        if let Some(fields) = all.find_map(|one| one.namespace(name)) {
-            metadata.filter_metadata.insert(name.clone(), json_to_struct(fields));
-        }
-    }
-    metadata
-}
-
-fn address(address: SocketAddr) -> Address {
-    let address = SocketAddress {
-        address: address.ip().to_string(),
-        port_specifier: Some(PortSpecifier::PortValue(address.port().into())),
-        ..SocketAddress::default()
-    };
-    Address { address: Some(address::Address::SocketAddress(address)) }
-}
-
-fn url_encoded_pem(der: &[u8]) -> String {
-    let mut pem = String::from("-----BEGIN CERTIFICATE-----\n");
-    for line in BASE64_STANDARD.encode(der).as_bytes().chunks(64) {
-        pem.push_str(&String::from_utf8_lossy(line));
-        pem.push('\n');
-    }
-    pem.push_str("-----END CERTIFICATE-----\n");
-    percent_encoding::utf8_percent_encode(&pem, percent_encoding::NON_ALPHANUMERIC).to_string()
 }
 
 /// What the service's answer means.

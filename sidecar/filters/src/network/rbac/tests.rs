@@ -3,7 +3,7 @@ use weft_xds_proto::pb::envoy::extensions::filters::network::rbac::v3::Rbac as P
 
 use super::*;
 use crate::NetworkFilterKind;
-use crate::testing::{Fixture, connection};
+use crate::testing::{Fixture, connection, no_clusters};
 
 #[test]
 fn connections_are_judged_counted_and_marked() {
@@ -27,10 +27,11 @@ fn connections_are_judged_counted_and_marked() {
         panic!("it is a filter")
     };
     let mut stranger = connection();
-    assert_eq!(filter.connected(&mut stranger), NetworkFlow::Close);
+    let nobody = no_clusters();
+    assert!(matches!(filter.connected(&mut stranger, &nobody), NetworkFlow::Close));
     let mut friend = connection();
     friend.remote = "10.1.2.3:4".parse().expect("an address");
-    assert_eq!(filter.connected(&mut friend), NetworkFlow::Continue);
+    assert!(matches!(filter.connected(&mut friend, &nobody), NetworkFlow::Continue));
     let wanted = [
         ("tcp.rbac.allowed", 1),
         ("tcp.rbac.denied", 1),
