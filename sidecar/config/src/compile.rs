@@ -5,6 +5,7 @@ mod address;
 mod chain;
 mod cluster;
 mod endpoint;
+mod extension;
 mod listener;
 mod manager;
 mod mesh;
@@ -28,6 +29,7 @@ pub(crate) use access_log::{access_logs, file_log};
 pub(crate) use address::listen_address;
 pub(crate) use cluster::{cluster, no_endpoints};
 pub(crate) use endpoint::{assignment, place};
+pub(crate) use extension::ExtensionUse;
 pub(crate) use listener::{listener, name_of as listener_name};
 pub(crate) use route::{LoneHost, assemble, hosts, lone_host};
 pub(crate) use secret::{SecretSources, SecretValue, secret};
@@ -71,6 +73,8 @@ pub(crate) struct Needs {
     pub(crate) tls: Vec<Arc<TlsPlan>>,
     /// Route tables by RDS.
     pub(crate) routes: Vec<NeededRoutes>,
+    /// Filters by ECDS.
+    pub(crate) extensions: Vec<Arc<ExtensionUse>>,
     /// Endpoints by EDS.
     pub(crate) endpoints: Option<NeededEndpoints>,
 }

@@ -10,6 +10,7 @@ mod demand;
 mod dump;
 mod endpoints;
 mod entry;
+mod extensions;
 mod files;
 mod hosts;
 mod listeners;
@@ -34,6 +35,7 @@ use clusters::{Checking, LoadedCluster};
 use demand::Demands;
 use endpoints::Assignment;
 use entry::{Entry, Origin};
+use extensions::ActiveExtension;
 use files::Files;
 use listeners::LoadedListener;
 use names::Names as DnsNames;
@@ -59,6 +61,7 @@ pub struct Engine {
     handles: ClusterHandles,
     listeners: HashMap<Arc<str>, Entry<LoadedListener>>,
     tables: HashMap<Arc<str>, Table>,
+    extensions: HashMap<Arc<str>, ActiveExtension>,
     assignments: HashMap<Arc<str>, Assignment>,
     /// Clusters by the name of their assignment.
     eds_users: HashMap<Arc<str>, BTreeSet<Arc<str>>>,
@@ -125,6 +128,7 @@ impl Engine {
             handles: ClusterHandles::default(),
             listeners: HashMap::new(),
             tables: HashMap::new(),
+            extensions: HashMap::new(),
             assignments: HashMap::new(),
             eds_users: HashMap::new(),
             secrets: Secrets::default(),
@@ -204,6 +208,8 @@ impl Engine {
         if self.dns_names.wanted {
             wanted.push((ResourceType::NameTable, Subscription::Wildcard));
         }
+        let filters = Subscription::Names(self.extension_names());
+        wanted.push((ResourceType::ExtensionConfig, filters));
         wanted
     }
 
@@ -228,6 +234,7 @@ impl Engine {
                 ResourceType::VirtualHost => self.add_host(resource, version),
                 ResourceType::Secret => self.add_secret(resource, version),
                 ResourceType::NameTable => self.add_names(resource),
+                ResourceType::ExtensionConfig => self.add_extension(resource, version),
                 _ => Err(FieldError::new("resources of this type are not supported")),
             };
             if let Err(error) = outcome {
@@ -244,6 +251,7 @@ impl Engine {
                 ResourceType::VirtualHost => self.no_host(name),
                 ResourceType::Listener => self.remove_listener(name),
                 ResourceType::NameTable => self.remove_names(name),
+                ResourceType::ExtensionConfig => self.no_extension(name),
                 // As Envoy: routes, endpoints and secrets stay as long as somebody uses them.
                 _ => {}
             }

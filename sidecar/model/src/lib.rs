@@ -13,6 +13,7 @@ mod check;
 mod cluster;
 mod demand;
 mod endpoint;
+mod extension;
 mod headers;
 mod host;
 mod listener;
@@ -48,6 +49,9 @@ pub use demand::{
 };
 pub use endpoint::{
     Endpoint, EndpointAddress, EndpointSet, Health, Locality, Priority, TransportChoice,
+};
+pub use extension::{
+    DiscoveredHttpFilter, DiscoveredNetworkFilter, Extension, HttpExtension, NetworkExtension,
 };
 pub use headers::{AppendAction, HeaderMutations, HeaderSet, HeaderTemplate};
 pub use host::{

@@ -24,7 +24,7 @@ use weft_xds_proto::pb::envoy::extensions::filters::network::tcp_proxy::v3::TcpP
 use super::address::{cidr, port};
 use super::manager::manager;
 use super::tcp::tcp_proxy;
-use super::{Cx, tls};
+use super::{Cx, extension, tls};
 
 /// Compiles the chains of a listener.
 pub(super) fn chains(cx: &mut Cx<'_>, config: &PbListener) -> Result<FilterChainTable, FieldError> {
@@ -178,8 +178,9 @@ enum Compiled {
 fn network_filter(cx: &mut Cx<'_>, filter: &Filter) -> Result<Compiled, FieldError> {
     let config = match &filter.config_type {
         Some(ConfigType::TypedConfig(config)) => config,
-        Some(ConfigType::ConfigDiscovery(_)) => {
-            return Err(FieldError::unsupported("config_discovery"));
+        Some(ConfigType::ConfigDiscovery(source)) => {
+            let filter = extension::network(cx, &filter.name, source).within("config_discovery")?;
+            return Ok(Compiled::Before(NetworkFilterKind::Filter(filter)));
         }
         None => return Err(FieldError::missing("typed_config")),
     };

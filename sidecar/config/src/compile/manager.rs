@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use http::HeaderValue;
 use weft_filters::config::{FieldError, Within, header_value, limit, opt_duration};
-use weft_filters::{FilterCx, HttpFilterKind, compile_http};
+use weft_filters::{HttpFilterKind, compile_http};
 use weft_model::{
     Codec, EscapedSlashes, ForwardClientCert, ForwardClientCertMode, HttpConnectionManager,
     HttpFilterEntry, HttpFilters, OnDemandFilter, RouteSource, ServerHeader, Underscores,
@@ -26,7 +26,7 @@ use super::access_log::access_logs;
 use super::address::cidr;
 use super::options::{flag, http1, http2};
 use super::source::over_ads;
-use super::{Cx, NeededRoutes, route};
+use super::{Cx, NeededRoutes, extension, route};
 
 /// `stream_idle_timeout` when it is not set.
 const STREAM_IDLE: Duration = Duration::from_secs(300);
@@ -183,9 +183,9 @@ fn discovered(cx: &mut Cx<'_>, rds: &Rds, odcds: bool) -> Result<RouteSource, Fi
 /// The filters to run, and the one that is not run but looked at.
 type Filters = (HttpFilters, Option<OnDemandFilter>);
 
-fn filters(cx: &Cx<'_>, config: &PbManager) -> Result<Filters, FieldError> {
+fn filters(cx: &mut Cx<'_>, config: &PbManager) -> Result<Filters, FieldError> {
     let configs = &config.http_filters;
-    let mut filter_cx = cx.for_filters(&config.stat_prefix);
+    let prefix = &config.stat_prefix;
     let mut filters = Vec::with_capacity(configs.len());
     let mut on_demand = None;
     let mut router = false;
@@ -194,7 +194,7 @@ fn filters(cx: &Cx<'_>, config: &PbManager) -> Result<Filters, FieldError> {
             let error = FieldError::new("stands behind the router and would never run");
             return Err(error).within_item("http_filters", index);
         }
-        match filter(&mut filter_cx, config).within_item("http_filters", index)? {
+        match filter(cx, config, prefix).within_item("http_filters", index)? {
             None | Some(HttpFilterKind::Inert) => {}
             Some(HttpFilterKind::Router) => router = true,
             Some(HttpFilterKind::OnDemand(settings)) => {
@@ -217,10 +217,20 @@ fn filters(cx: &Cx<'_>, config: &PbManager) -> Result<Filters, FieldError> {
     Ok((filters.into(), on_demand))
 }
 
-fn filter(cx: &mut FilterCx<'_>, config: &PbFilter) -> Result<Option<HttpFilterKind>, FieldError> {
+fn filter(
+    cx: &mut Cx<'_>,
+    config: &PbFilter,
+    stat_prefix: &str,
+) -> Result<Option<HttpFilterKind>, FieldError> {
     let compiled = match &config.config_type {
-        Some(ConfigType::TypedConfig(any)) => compile_http(&config.name, any, cx),
-        Some(ConfigType::ConfigDiscovery(_)) => Err(FieldError::unsupported("config_discovery")),
+        Some(ConfigType::TypedConfig(any)) => {
+            compile_http(&config.name, any, &mut cx.for_filters(stat_prefix))
+        }
+        Some(ConfigType::ConfigDiscovery(source)) => {
+            extension::http(cx, &config.name, source, stat_prefix)
+                .map(HttpFilterKind::Filter)
+                .within("config_discovery")
+        }
         None => Err(FieldError::missing("typed_config")),
     };
     match compiled {

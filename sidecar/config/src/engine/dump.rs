@@ -65,6 +65,7 @@ impl Engine {
             self.dump_routes(),
             self.dump_secrets(),
             self.dump_endpoints(),
+            self.dump_extensions(),
         ]})
     }
 
@@ -155,6 +156,18 @@ impl Engine {
             .collect();
         let mut out = dump("EndpointsConfigDump");
         out.insert("dynamic_endpoint_configs".to_owned(), dynamic.into());
+        Json::Object(out)
+    }
+
+    fn dump_extensions(&self) -> Json {
+        let mut held: Vec<_> = self.extensions.iter().collect();
+        held.sort_by_key(|(name, _)| *name);
+        let filters: Vec<_> = held
+            .iter()
+            .map(|(_, held)| state("ecds_filter", &held.raw, &held.version, held.updated))
+            .collect();
+        let mut out = dump("EcdsConfigDump");
+        out.insert("ecds_filters".to_owned(), filters.into());
         Json::Object(out)
     }
 

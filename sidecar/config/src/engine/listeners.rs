@@ -50,6 +50,7 @@ impl Engine {
         let needs = cx.needs;
         let compiled = compiled.and_then(|listener| {
             self.enlist(&needs.tls)?;
+            self.fill_extensions(&needs);
             Ok(listener)
         });
         let entry = self.listeners.get_mut(&name).expect("invariant: the entry was made above");
@@ -63,6 +64,7 @@ impl Engine {
                 entry.take(resource, version, loaded, now);
                 self.warming_listeners.insert(Arc::clone(&name));
                 self.sort_tables();
+                self.sort_extensions();
                 self.try_listener(&name, now);
                 Ok(())
             }
@@ -79,6 +81,7 @@ impl Engine {
         self.warming_listeners.remove(name);
         self.changed |= removed.is_some_and(|entry| entry.active.is_some());
         self.sort_tables();
+        self.sort_extensions();
     }
 
     /// Puts every warming listener that is warm into service.
@@ -102,6 +105,9 @@ impl Engine {
         if held || !entry.warming.as_ref().is_some_and(|version| is_warm(version, now)) {
             return;
         }
+        if let Some(version) = &entry.warming {
+            version.value.needs.extensions.iter().for_each(|one| one.give_up());
+        }
         entry.active = entry.warming.take();
         self.warming_listeners.remove(name);
         self.changed = true;
@@ -115,7 +121,9 @@ impl Engine {
         let needs = &version.value.needs;
         let plans = needs.tls.iter().filter(|plan| !plan.is_filled()).map(|plan| plan.timeout());
         let routes = needs.routes.iter().filter(|need| !need.slot.is_filled());
-        let all: Option<Vec<_>> = plans.chain(routes.map(|need| need.timeout)).collect();
+        let routes = routes.map(|need| need.timeout);
+        let filters = needs.extensions.iter().filter(|one| !one.is_ready()).map(|one| one.timeout);
+        let all: Option<Vec<_>> = plans.chain(routes).chain(filters).collect();
         all?.into_iter().max().map(|timeout| version.since + timeout)
     }
 }
@@ -129,5 +137,10 @@ fn is_warm(version: &Version<LoadedListener>, now: Instant) -> bool {
     let routes = |need: &compile::NeededRoutes| {
         need.slot.is_filled() || need.timeout.is_some_and(|timeout| waited >= timeout)
     };
-    needs.tls.iter().all(plan) && needs.routes.iter().all(routes)
+    let filter = |one: &Arc<compile::ExtensionUse>| {
+        one.is_ready() || one.timeout.is_some_and(|timeout| waited >= timeout)
+    };
+    needs.tls.iter().all(plan)
+        && needs.routes.iter().all(routes)
+        && needs.extensions.iter().all(filter)
 }

@@ -3,6 +3,7 @@
 mod balancing;
 mod bootstrap;
 mod demand;
+mod extensions;
 mod fields;
 mod files;
 mod fuzz;

@@ -9,6 +9,7 @@ use weft_model::{Snapshot, SnapshotPublisher, SnapshotWatch};
 use weft_telemetry::Registry;
 use weft_xds_client::{Rejection, Resource, ResourceType, ResourceUpdate, Subscription};
 use weft_xds_proto::pb::envoy::config::cluster::v3::Cluster;
+use weft_xds_proto::pb::envoy::config::core::v3::TypedExtensionConfig;
 use weft_xds_proto::pb::envoy::config::endpoint::v3::ClusterLoadAssignment;
 use weft_xds_proto::pb::envoy::config::listener::v3::Listener;
 use weft_xds_proto::pb::envoy::config::route::v3::{RouteConfiguration, VirtualHost};
@@ -144,6 +145,7 @@ pub(crate) fn body(kind: ResourceType, yaml: &str) -> (String, Any) {
         ResourceType::Route => named::<RouteConfiguration>(yaml, |m| &m.name),
         ResourceType::VirtualHost => named::<VirtualHost>(yaml, |m| &m.name),
         ResourceType::Secret => named::<Secret>(yaml, |m| &m.name),
+        ResourceType::ExtensionConfig => named::<TypedExtensionConfig>(yaml, |m| &m.name),
         other => panic!("no {other}"),
     }
 }
