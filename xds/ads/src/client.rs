@@ -1,6 +1,6 @@
 //! The receiving end: subscriptions, acknowledgement, and what is held.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use weft_xds_proto::ResourceType;
 
@@ -56,6 +56,9 @@ pub trait ClientProtocol {
     /// Sends what is held back.
     fn let_go(&mut self) {}
 
+    /// Forgets resources whose time is over (`ttl`); the server sends them anew, or not at all.
+    fn expire(&mut self, kind: ResourceType, names: &[String]);
+
     /// What is held.
     fn holdings(&self) -> &Holdings;
 
@@ -71,6 +74,9 @@ pub trait ClientProtocol {
 pub struct Received {
     /// What it changes.
     pub update: ResourceUpdate,
+    /// How long resources live (`ttl`); `None`: until they are removed. Also of resources that are
+    /// held and were not sent again: heartbeats.
+    pub lives: Vec<(String, Option<Duration>)>,
     /// To be given back to [`ClientProtocol::complete`].
     pub pending: Pending,
 }
@@ -85,4 +91,5 @@ pub struct Pending {
     removed: Vec<String>,
     /// What could not even be read.
     malformed: Vec<Rejection>,
+    lives: Vec<(String, Option<Duration>)>,
 }

@@ -2,6 +2,7 @@
 
 mod demand;
 mod exchanges;
+mod lives;
 mod random;
 
 use std::{collections::BTreeMap, sync::Arc};

@@ -1,5 +1,6 @@
 //! The task that keeps the stream open and the handler informed.
 
+mod lives;
 mod session;
 mod state;
 
@@ -15,6 +16,7 @@ use crate::{
     ClientConfig, ClientHandle, ClientStatus, Transport, Variant, backoff::Waits, handle::Shared,
     persist::Persist, rpc::Rpc,
 };
+use lives::Lives;
 use state::State;
 
 /// The receiver of configuration: synchronous, and called from one task only.
@@ -77,7 +79,7 @@ async fn run<P: Rpc>(parts: Parts, machine: P) {
     let Parts { config, transport, handler, shared, status } = parts;
     let persist = Persist::new(&config);
     let mut waits = Waits::new(config.backoff);
-    let mut state = State { machine, handler, shared, status, persist };
+    let mut state = State { machine, handler, shared, status, persist, lives: Lives::default() };
     state.restore().await;
     while !state.shared.stop.is_cancelled() {
         let ended = session::run(&mut state, &transport, &config).await;

@@ -19,7 +19,7 @@ use weft_xds_proto::{
     },
 };
 
-use super::{ClientProtocol, Holdings, Pending, Received, nack::error_detail};
+use super::{ClientProtocol, Holdings, Pending, Received, holdings::life, nack::error_detail};
 use crate::{Rejection, Resource, Subscription};
 
 /// The name that stands for every resource of a type.
@@ -122,6 +122,9 @@ impl DeltaClient {
         if !wanted.includes(&wire.name) {
             return;
         }
+        if wire.resource.is_some() || wire.ttl.is_some() {
+            pending.lives.push((wire.name.clone(), life(wire.ttl.as_ref())));
+        }
         match wire.resource {
             Some(body) if type_name(&body.type_url) == type_name(kind.type_url()) => {
                 pending.added.push(Resource {
@@ -207,12 +210,13 @@ impl ClientProtocol for DeltaClient {
             added: Vec::with_capacity(response.resources.len()),
             removed: removed.into_iter().collect(),
             malformed: Vec::new(),
+            lives: Vec::new(),
         };
         for wire in response.resources {
             self.read(kind, wire, &mut pending);
         }
         pending.keep_last();
-        Some(Received { update: pending.update(false), pending })
+        Some(pending.received(false))
     }
 
     fn complete(&mut self, pending: Pending, rejected: Vec<Rejection>) {
@@ -241,6 +245,10 @@ impl ClientProtocol for DeltaClient {
             request.node.clone_from(&self.node);
         }
         Some(request)
+    }
+
+    fn expire(&mut self, kind: ResourceType, names: &[String]) {
+        self.holdings.forget(kind, names);
     }
 
     fn holdings(&self) -> &Holdings {

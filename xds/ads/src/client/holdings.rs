@@ -1,12 +1,20 @@
 //! What a client has accepted.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
-
-use weft_xds_proto::{
-    Any, AnyError, ResourceType, pb::envoy::service::discovery::v3::Resource as Wrapper, unpack,
+use std::{
+    collections::{BTreeMap, BTreeSet, HashSet},
+    time::Duration,
 };
 
-use super::Pending;
+use weft_xds_proto::{
+    Any, AnyError, ResourceType,
+    pb::{
+        envoy::service::discovery::v3::Resource as Wrapper,
+        google::protobuf::Duration as PbDuration,
+    },
+    unpack,
+};
+
+use super::{Pending, Received};
 use crate::{Rejection, Resource, ResourceUpdate, Subscription};
 
 /// Accepted resources of one type.
@@ -69,6 +77,13 @@ impl Holdings {
         }
     }
 
+    /// Forgets these.
+    pub(super) fn forget(&mut self, kind: ResourceType, names: &[String]) {
+        if let Some(held) = self.types.get_mut(&kind) {
+            held.resources.retain(|name, _| !names.contains(name));
+        }
+    }
+
     /// Takes over what was accepted of a response; returns everything that was rejected of it.
     pub(super) fn take(
         &mut self,
@@ -114,8 +129,13 @@ impl Pending {
         }
     }
 
-    /// The update that a response makes, besides what waits for its acknowledgement.
-    pub(super) fn update(&self, full: bool) -> ResourceUpdate {
+    /// What comes of a response, besides what waits for its acknowledgement.
+    pub(super) fn received(mut self, full: bool) -> Received {
+        let lives = std::mem::take(&mut self.lives);
+        Received { update: self.update(full), lives, pending: self }
+    }
+
+    fn update(&self, full: bool) -> ResourceUpdate {
         ResourceUpdate {
             resource_type: self.kind,
             version: self.version.clone(),
@@ -126,12 +146,32 @@ impl Pending {
     }
 }
 
+/// A resource out of its wrapper, if it has one.
+pub(super) struct Wrapped {
+    pub(super) name: Option<String>,
+    /// `ttl`
+    pub(super) life: Option<Duration>,
+    /// `None`: a heartbeat.
+    pub(super) body: Option<Any>,
+}
+
 /// Opens the wrapper that may stand around a resource in the state-of-the-world variant.
-pub(super) fn unwrap(body: Any) -> Result<(Option<String>, Any), AnyError> {
+pub(super) fn unwrap(body: Any) -> Result<Wrapped, AnyError> {
     if !weft_xds_proto::any::is::<Wrapper>(&body) {
-        return Ok((None, body));
+        return Ok(Wrapped { name: None, life: None, body: Some(body) });
     }
     let wrapper: Wrapper = unpack(&body)?;
-    let inner = wrapper.resource.unwrap_or_default();
-    Ok((Some(wrapper.name).filter(|name| !name.is_empty()), inner))
+    let heartbeat = wrapper.resource.is_none() && wrapper.ttl.is_some();
+    Ok(Wrapped {
+        name: Some(wrapper.name).filter(|name| !name.is_empty()),
+        life: life(wrapper.ttl.as_ref()),
+        body: (!heartbeat).then(|| wrapper.resource.unwrap_or_default()),
+    })
+}
+
+/// A `ttl`.
+pub(super) fn life(ttl: Option<&PbDuration>) -> Option<Duration> {
+    let ttl = ttl?;
+    let seconds = u64::try_from(ttl.seconds).unwrap_or_default();
+    Some(Duration::new(seconds, u32::try_from(ttl.nanos).unwrap_or_default().min(999_999_999)))
 }

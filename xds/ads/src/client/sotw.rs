@@ -17,7 +17,9 @@ use weft_xds_proto::{
 };
 
 use super::{
-    ClientProtocol, Holdings, Pending, Received, delta::with_wildcard, holdings::unwrap,
+    ClientProtocol, Holdings, Pending, Received,
+    delta::with_wildcard,
+    holdings::{Wrapped, unwrap},
     nack::error_detail,
 };
 use crate::{Rejection, Resource, Subscription};
@@ -76,6 +78,14 @@ struct TypeStream {
     nonce: String,
 }
 
+/// What stood in one place of a response.
+enum Read {
+    /// A resource of this name.
+    Resource(String),
+    /// A resource that is held lives longer.
+    Heartbeat,
+}
+
 impl SotwClient {
     /// A client that introduces itself as `node` at the start of each stream.
     #[must_use]
@@ -88,15 +98,27 @@ impl SotwClient {
         }
     }
 
-    fn read(&self, index: usize, body: Any, pending: &mut Pending) -> Option<String> {
+    fn read(&self, index: usize, body: Any, pending: &mut Pending) -> Option<Read> {
         let kind = pending.kind;
-        let read = unwrap(body).and_then(|(name, body)| {
+        let read = unwrap(body).and_then(|mut wrapped| {
+            let Some(body) = wrapped.body.take() else { return Ok((wrapped, None)) };
             let inner = kind.name_of(&body)?;
-            Ok((name.unwrap_or(inner), body))
+            wrapped.name.get_or_insert(inner);
+            Ok((wrapped, Some(body)))
         });
         match read {
-            Ok((name, body)) => {
+            Ok((Wrapped { name: Some(name), life, .. }, None)) => {
+                if self.wanted.get(&kind).is_some_and(|wanted| wanted.includes(&name)) {
+                    pending.lives.push((name, life));
+                }
+                Some(Read::Heartbeat)
+            }
+            Ok((Wrapped { name: None, .. }, _)) => None,
+            Ok((Wrapped { name: Some(name), life, .. }, Some(body))) => {
                 let wanted = self.wanted.get(&kind).is_some_and(|wanted| wanted.includes(&name));
+                if wanted {
+                    pending.lives.push((name.clone(), life));
+                }
                 let unchanged = kind.is_full_state() && self.holdings.has(kind, &name, &body);
                 if wanted && !unchanged {
                     let version = pending.version.clone();
@@ -106,7 +128,7 @@ impl SotwClient {
                         body: Arc::new(body),
                     });
                 }
-                Some(name)
+                Some(Read::Resource(name))
             }
             Err(error) => {
                 pending.malformed.push(Rejection {
@@ -197,18 +219,28 @@ impl ClientProtocol for SotwClient {
             added: Vec::with_capacity(response.resources.len()),
             removed: Vec::new(),
             malformed: Vec::new(),
+            lives: Vec::new(),
         };
         let mut named = BTreeSet::new();
+        let mut heartbeats = false;
         for (index, body) in response.resources.into_iter().enumerate() {
-            named.extend(self.read(index, body, &mut pending));
+            match self.read(index, body, &mut pending) {
+                Some(Read::Resource(name)) => {
+                    named.insert(name);
+                }
+                Some(Read::Heartbeat) => heartbeats = true,
+                None => {}
+            }
         }
         pending.keep_last();
+        // A response with heartbeats leaves out what has no end.
+        let full = kind.is_full_state() && !heartbeats;
         // With a resource whose name can't be read, nobody knows what the response left out.
-        if kind.is_full_state() && pending.malformed.is_empty() {
+        if full && pending.malformed.is_empty() {
             let held = self.holdings.of(kind).into_iter().flat_map(|held| held.resources.keys());
             pending.removed = held.filter(|name| !named.contains(*name)).cloned().collect();
         }
-        Some(Received { update: pending.update(kind.is_full_state()), pending })
+        Some(pending.received(full))
     }
 
     fn complete(&mut self, pending: Pending, rejected: Vec<Rejection>) {
@@ -247,6 +279,10 @@ impl ClientProtocol for SotwClient {
         let Some(stream) = &mut self.stream else { return };
         let held = std::mem::take(&mut stream.held_back).into_iter();
         stream.acks.extend(held.map(|(kind, (error, nonce))| (kind, Some(error), nonce)));
+    }
+
+    fn expire(&mut self, kind: ResourceType, names: &[String]) {
+        self.holdings.forget(kind, names);
     }
 
     fn holdings(&self) -> &Holdings {

@@ -89,6 +89,7 @@ async fn talk<P: Rpc>(
                 pause = None;
                 state.machine.let_go();
             }
+            () = state.lives.due() => state.expire(),
             () = shared.refresh.notified() => state.subscribe(),
             () = shared.blobs_changed.notified() => state.persist.changed(),
             earlier = state.persist.due() => state.write(earlier),

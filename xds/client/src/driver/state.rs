@@ -10,7 +10,7 @@ use futures_util::FutureExt;
 use tokio::{sync::watch, time::sleep};
 use weft_xds_ads::{Rejection, ResourceType, ResourceUpdate, Subscription};
 
-use super::ResourceHandler;
+use super::{ResourceHandler, lives::Lives};
 use crate::{
     CacheError, CachedState, CachedType, ClientStatus, handle::Shared, persist::Persist, rpc::Rpc,
 };
@@ -21,6 +21,7 @@ pub(super) struct State<P> {
     pub(super) shared: Arc<Shared>,
     pub(super) status: watch::Sender<ClientStatus>,
     pub(super) persist: Persist,
+    pub(super) lives: Lives,
 }
 
 impl<P: Rpc> State<P> {
@@ -76,7 +77,9 @@ impl<P: Rpc> State<P> {
         let (added, removed) = (received.update.added.len(), received.update.removed.len());
         let names = received.update.added.iter().map(|one| &one.name);
         self.persist.resources_changed(kind, names.chain(&received.update.removed));
+        let gone = received.update.removed.clone();
         let rejected = self.handler.apply(received.update);
+        gone.into_iter().for_each(|name| self.lives.forget(kind, name));
         tracing::debug!(%kind, version, added, removed, rejected = rejected.len(), "update");
         for one in &rejected {
             tracing::warn!(%kind, name = one.name, field = one.field, reason = one.reason, "rejected");
@@ -84,10 +87,38 @@ impl<P: Rpc> State<P> {
         // Nothing is sent between the two: in the state-of-the-world variant the answer carries
         // what is wanted by then.
         self.machine.complete(received.pending, rejected.clone());
+        for (name, life) in received.lives {
+            let held = self.machine.holdings().of(kind);
+            // What was refused has not come to life.
+            if held.is_some_and(|held| held.resources.contains_key(&name)) {
+                self.lives.note(kind, name, life);
+            }
+        }
         if self.handler.wants_changed() {
             self.subscribe();
         }
         self.record(kind, version, rejected);
+    }
+
+    /// Gives up resources whose time is over, as if the server had removed them.
+    pub(super) fn expire(&mut self) {
+        for (kind, names) in self.lives.take_ended() {
+            tracing::info!(%kind, ?names, "resources were not prolonged in time");
+            self.machine.expire(kind, &names);
+            self.persist.resources_changed(kind, names.iter());
+            let version = self.machine.holdings().of(kind).map(|held| held.version.clone());
+            // A removal can't be refused.
+            self.handler.apply(ResourceUpdate {
+                resource_type: kind,
+                version: version.unwrap_or_default(),
+                added: Vec::new(),
+                removed: names,
+                full: false,
+            });
+        }
+        if self.handler.wants_changed() {
+            self.subscribe();
+        }
     }
 
     pub(super) fn subscribe(&mut self) {
@@ -141,6 +172,7 @@ impl<P: Rpc> State<P> {
             tokio::select! {
                 () = self.shared.stop.cancelled() => return,
                 () = &mut over => return,
+                () = self.lives.due() => self.expire(),
                 () = self.shared.refresh.notified() => self.subscribe(),
                 () = self.shared.blobs_changed.notified() => self.persist.changed(),
                 earlier = self.persist.due() => self.write(earlier),
