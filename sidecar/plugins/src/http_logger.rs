@@ -1,6 +1,6 @@
 //! `http-logger`: entries, in batches, to a server.
 
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,46 +10,32 @@ use serde_json::Value;
 
 use crate::definition::{Context, Definition, decode};
 use crate::exchange::Ended;
-use crate::logging::{BatchSettings, Batches, Deliver, Format, connect};
+use crate::logging::{Address, Deliver, Format, METADATA, logger, logger_schema};
 use crate::plugin::Plugin;
 
 pub(crate) const DEFINITION: Definition = Definition::new(
     "http-logger",
     410,
-    r#"{
-        "type": "object",
-        "properties": {
+    logger_schema!(
+        r#"
             "uri": {"type": "string", "pattern": "^http://[^/]+"},
             "auth_header": {"type": "string"},
             "timeout": {"type": "integer", "minimum": 1, "default": 3},
             "concat_method": {
                 "type": "string", "enum": ["json", "new_line"], "default": "json"
             },
-            "ssl_verify": {"type": "boolean", "default": false},
-            "batch_max_size": {"type": "integer", "minimum": 1, "default": 1000},
-            "inactive_timeout": {"type": "integer", "minimum": 1, "default": 5},
-            "buffer_duration": {"type": "integer", "minimum": 1, "default": 60},
-            "retry_delay": {"type": "integer", "minimum": 0, "default": 1},
-            "max_retry_count": {"type": "integer", "minimum": 0, "default": 0},
-            "name": {"type": "string"},
-            "log_format": {"type": "object"}
-        },
-        "required": ["uri"],
-        "additionalProperties": false
-    }"#,
+            "ssl_verify": {"type": "boolean", "default": false}
+        "#,
+        r#"["uri"]"#
+    ),
     compile,
 )
-.with_metadata(r#"{"type": "object", "properties": {"log_format": {"type": "object"}}}"#);
-
-#[derive(Debug)]
-struct HttpLogger {
-    format: Format,
-    batches: Arc<Batches>,
-}
+.with_metadata(METADATA);
 
 #[derive(Debug)]
 struct Server {
     uri: Uri,
+    address: Address,
     authorization: Option<String>,
     timeout: Duration,
     lines: bool,
@@ -67,32 +53,25 @@ fn compile(settings: &Value, context: &Context<'_>) -> Result<Arc<dyn Plugin>, S
         batch_max_size: usize,
     }
     let raw: Raw = decode(settings)?;
+    let uri: Uri = raw.uri.parse().map_err(|_| format!("invalid uri: {}", raw.uri))?;
+    let host = uri.host().unwrap_or_default().to_owned();
     let server = Server {
-        uri: raw.uri.parse().map_err(|_| format!("invalid uri: {}", raw.uri))?,
+        address: Address { host, port: uri.port_u16().unwrap_or(80) },
+        uri,
         authorization: raw.auth_header,
         timeout: Duration::from_secs(raw.timeout),
         lines: raw.concat_method == "new_line",
         single: raw.batch_max_size == 1,
     };
-    let batch: BatchSettings = decode(settings)?;
-    Ok(Arc::new(HttpLogger {
-        format: Format::new(settings, context.metadata),
-        batches: context.state(settings, || Batches::new(batch, server)),
-    }))
+    logger(settings, context, server, entry)
 }
 
-impl Plugin for HttpLogger {
-    fn logs(&self) -> bool {
-        true
+fn entry(format: &Format, ended: &Ended) -> Value {
+    let mut entry = format.entry(ended);
+    if entry.get("route_id").is_none() {
+        entry["route_id"] = "no-matched".into();
     }
-
-    fn log(&self, ended: &Ended) {
-        let mut entry = self.format.entry(ended);
-        if entry.get("route_id").is_none() {
-            entry["route_id"] = "no-matched".into();
-        }
-        self.batches.add(entry);
-    }
+    entry
 }
 
 impl Server {
@@ -110,10 +89,9 @@ impl Server {
 
 impl Deliver for Server {
     fn deliver(&self, entries: &[Value]) -> Result<(), String> {
-        let host = self.uri.host().unwrap_or_default();
-        let port = self.uri.port_u16().unwrap_or(80);
-        let failed = |error: std::io::Error| format!("{host}:{port}: {error}");
-        let mut stream = connect(host, port, self.timeout).map_err(failed)?;
+        let failed = self.address.failed();
+        let host = &self.address.host;
+        let mut stream = self.address.connect(self.timeout).map_err(failed)?;
         let path = self.uri.path_and_query().map_or("/", |path| path.as_str());
         let kind = if self.lines { "text/plain" } else { "application/json" };
         let authorization = self.authorization.as_ref();
@@ -131,7 +109,7 @@ impl Deliver for Server {
         stream.read_exact(&mut status).map_err(failed)?;
         match status[9] {
             b'1'..=b'3' => Ok(()),
-            _ => Err(format!("{host}:{port}: {}", String::from_utf8_lossy(&status))),
+            _ => Err(failed(io::Error::other(String::from_utf8_lossy(&status)))),
         }
     }
 }

@@ -5,7 +5,7 @@
 
 use std::fmt;
 use std::io;
-use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs, UdpSocket};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, LazyLock, OnceLock};
@@ -17,12 +17,109 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use weft_apisix::Variables;
 
+use crate::definition::{Context, decode};
 use crate::exchange::Ended;
+use crate::plugin::Plugin;
 use crate::template::Template;
 use crate::variables;
 
 /// The most entries that wait for their delivery (`max_pending_entries`).
 const MOST_PENDING: usize = 8192;
+
+/// The schema of a logger: its own settings, which are required, and what all loggers have.
+macro_rules! logger_schema {
+    ($own:literal, $required:literal) => {
+        concat!(
+            r#"{"type": "object", "additionalProperties": false, "required": "#,
+            $required,
+            r#", "properties": {
+                "batch_max_size": {"type": "integer", "minimum": 1, "default": 1000},
+                "inactive_timeout": {"type": "integer", "minimum": 1, "default": 5},
+                "buffer_duration": {"type": "integer", "minimum": 1, "default": 60},
+                "retry_delay": {"type": "integer", "minimum": 0, "default": 1},
+                "max_retry_count": {"type": "integer", "minimum": 0, "default": 0},
+                "name": {"type": "string"},
+                "log_format": {"type": "object"}, "#,
+            $own,
+            "}}"
+        )
+    };
+}
+pub(crate) use logger_schema;
+
+/// The schema of a logger's metadata.
+pub(crate) const METADATA: &str =
+    r#"{"type": "object", "properties": {"log_format": {"type": "object"}}}"#;
+
+/// A plugin that does nothing but log.
+#[derive(Debug)]
+struct Logger {
+    format: Format,
+    batches: Arc<Batches>,
+    entry: fn(&Format, &Ended) -> Value,
+}
+
+/// A plugin whose entries a server takes in batches.
+pub(crate) fn logger(
+    settings: &Value,
+    context: &Context<'_>,
+    server: impl Deliver,
+    entry: fn(&Format, &Ended) -> Value,
+) -> Result<Arc<dyn Plugin>, String> {
+    let batch: BatchSettings = decode(settings)?;
+    let format = Format::new(settings, context.metadata);
+    let batches = context.state(settings, || Batches::new(batch, server));
+    Ok(Arc::new(Logger { format, batches, entry }))
+}
+
+impl Plugin for Logger {
+    fn logs(&self) -> bool {
+        true
+    }
+
+    fn log(&self, ended: &Ended) {
+        self.batches.add((self.entry)(&self.format, ended));
+    }
+}
+
+/// A server that entries are sent to.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Address {
+    pub(crate) host: String,
+    pub(crate) port: u16,
+}
+
+impl Address {
+    /// What went wrong with it.
+    pub(crate) fn failed(&self) -> impl Fn(io::Error) -> String + Copy + '_ {
+        move |error| format!("{}:{}: {error}", self.host, self.port)
+    }
+
+    /// Connects, each step within the time limit.
+    pub(crate) fn connect(&self, limit: Duration) -> io::Result<TcpStream> {
+        let stream = TcpStream::connect_timeout(&self.resolve()?, limit)?;
+        stream.set_write_timeout(Some(limit))?;
+        stream.set_read_timeout(Some(limit))?;
+        Ok(stream)
+    }
+
+    /// A socket that sends datagrams to it.
+    pub(crate) fn datagrams(&self, limit: Duration) -> io::Result<UdpSocket> {
+        let server = self.resolve()?;
+        let local = if server.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+        let socket = UdpSocket::bind(local)?;
+        socket.set_write_timeout(Some(limit))?;
+        socket.connect(server)?;
+        Ok(socket)
+    }
+
+    /// The first address of the host.
+    fn resolve(&self) -> io::Result<SocketAddr> {
+        let host = self.host.trim_start_matches('[').trim_end_matches(']');
+        let unknown = || io::Error::new(io::ErrorKind::NotFound, "the host has no address");
+        (host, self.port).to_socket_addrs()?.next().ok_or_else(unknown)
+    }
+}
 
 /// How entries are told apart from the way in which they leave.
 pub(crate) trait Deliver: fmt::Debug + Send + Sync + 'static {
@@ -142,21 +239,6 @@ fn deliver(batch: &[Value], settings: &BatchSettings, target: &dyn Deliver) {
             thread::park_timeout(Duration::from_secs(settings.retry_delay));
         }
     }
-}
-
-/// Connects to a server, each step within the time limit.
-pub(crate) fn connect(host: &str, port: u16, limit: Duration) -> io::Result<TcpStream> {
-    let stream = TcpStream::connect_timeout(&resolve(host, port)?, limit)?;
-    stream.set_write_timeout(Some(limit))?;
-    stream.set_read_timeout(Some(limit))?;
-    Ok(stream)
-}
-
-/// The first address of a host.
-pub(crate) fn resolve(host: &str, port: u16) -> io::Result<SocketAddr> {
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    let unknown = || io::Error::new(io::ErrorKind::NotFound, "the host has no address");
-    (host, port).to_socket_addrs()?.next().ok_or_else(unknown)
 }
 
 /// A batch as one text: a list, or the entry alone.

@@ -1,7 +1,6 @@
 //! `syslog`: entries as messages of syslog (RFC 5424).
 
 use std::io::Write;
-use std::net::UdpSocket;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -12,88 +11,50 @@ use time::format_description::well_known::Rfc3339;
 
 use crate::definition::{Context, Definition, decode};
 use crate::exchange::Ended;
-use crate::logging::{BatchSettings, Batches, Deliver, Format, connect, resolve};
+use crate::logging::{Address, Deliver, Format, METADATA, logger, logger_schema};
 use crate::plugin::Plugin;
 use crate::variables;
 
 pub(crate) const DEFINITION: Definition = Definition::new(
     "syslog",
     401,
-    r#"{
-        "type": "object",
-        "properties": {
+    logger_schema!(
+        r#"
             "host": {"type": "string"},
             "port": {"type": "integer"},
             "flush_limit": {"type": "integer", "minimum": 1, "default": 4096},
             "drop_limit": {"type": "integer", "default": 1048576},
             "timeout": {"type": "integer", "minimum": 1, "default": 3000},
             "sock_type": {"type": "string", "enum": ["tcp", "udp"], "default": "tcp"},
-            "pool_size": {"type": "integer", "minimum": 5, "default": 5},
-            "batch_max_size": {"type": "integer", "minimum": 1, "default": 1000},
-            "inactive_timeout": {"type": "integer", "minimum": 1, "default": 5},
-            "buffer_duration": {"type": "integer", "minimum": 1, "default": 60},
-            "retry_delay": {"type": "integer", "minimum": 0, "default": 1},
-            "max_retry_count": {"type": "integer", "minimum": 0, "default": 0},
-            "name": {"type": "string"},
-            "log_format": {"type": "object"}
-        },
-        "required": ["host", "port"],
-        "additionalProperties": false
-    }"#,
+            "pool_size": {"type": "integer", "minimum": 5, "default": 5}
+        "#,
+        r#"["host", "port"]"#
+    ),
     compile,
 )
-.with_metadata(r#"{"type": "object", "properties": {"log_format": {"type": "object"}}}"#);
+.with_metadata(METADATA);
 
 /// The facility SYSLOG (5) with the severity INFO (6).
 const PRIORITY: u8 = 5 * 8 + 6;
 
-#[derive(Debug)]
-struct Syslog {
-    format: Format,
-    batches: Arc<Batches>,
-}
-
-#[derive(Debug)]
+/// A server, and how messages go there.
+#[derive(Debug, Deserialize)]
 struct Server {
-    host: String,
-    port: u16,
-    timeout: Duration,
-    udp: bool,
+    #[serde(flatten)]
+    address: Address,
+    /// Milliseconds.
+    timeout: u64,
+    /// `tcp` or `udp`
+    sock_type: String,
 }
 
 fn compile(settings: &Value, context: &Context<'_>) -> Result<Arc<dyn Plugin>, String> {
-    #[derive(Deserialize)]
-    struct Raw {
-        host: String,
-        port: u16,
-        /// Milliseconds.
-        timeout: u64,
-        sock_type: String,
-    }
-    let raw: Raw = decode(settings)?;
-    let server = Server {
-        host: raw.host,
-        port: raw.port,
-        timeout: Duration::from_millis(raw.timeout),
-        udp: raw.sock_type == "udp",
-    };
-    let batch: BatchSettings = decode(settings)?;
-    Ok(Arc::new(Syslog {
-        format: Format::new(settings, context.metadata),
-        batches: context.state(settings, || Batches::new(batch, server)),
-    }))
+    logger(settings, context, decode::<Server>(settings)?, entry)
 }
 
-impl Plugin for Syslog {
-    fn logs(&self) -> bool {
-        true
-    }
-
-    fn log(&self, ended: &Ended) {
-        let host = variables::host(&ended.request).unwrap_or("-".into());
-        let entry = self.format.entry(ended);
-        self.batches.add(message(&host, &entry).into());
-    }
+fn entry(format: &Format, ended: &Ended) -> Value {
+    let host = variables::host(&ended.request).unwrap_or("-".into());
+    message(&host, &format.entry(ended)).into()
 }
 
 fn message(host: &str, entry: &Value) -> String {
@@ -104,19 +65,17 @@ fn message(host: &str, entry: &Value) -> String {
 
 impl Deliver for Server {
     fn deliver(&self, entries: &[Value]) -> Result<(), String> {
-        let failed = |error: std::io::Error| format!("{}:{}: {error}", self.host, self.port);
-        let messages = entries.iter().filter_map(Value::as_str);
-        if !self.udp {
-            let mut stream = connect(&self.host, self.port, self.timeout).map_err(failed)?;
-            return stream.write_all(messages.collect::<String>().as_bytes()).map_err(failed);
+        let failed = self.address.failed();
+        let limit = Duration::from_millis(self.timeout);
+        let mut messages = entries.iter().filter_map(Value::as_str);
+        if self.sock_type == "udp" {
+            let socket = self.address.datagrams(limit).map_err(failed)?;
+            return messages
+                .try_for_each(|message| socket.send(message.as_bytes()).map(drop))
+                .map_err(failed);
         }
-        let server = resolve(&self.host, self.port).map_err(failed)?;
-        let local = if server.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
-        let socket = UdpSocket::bind(local).map_err(failed)?;
-        for message in messages {
-            socket.send_to(message.as_bytes(), server).map_err(failed)?;
-        }
-        Ok(())
+        let mut stream = self.address.connect(limit).map_err(failed)?;
+        stream.write_all(messages.collect::<String>().as_bytes()).map_err(failed)
     }
 }
 

@@ -8,86 +8,46 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::definition::{Context, Definition, decode};
-use crate::exchange::Ended;
-use crate::logging::{BatchSettings, Batches, Deliver, Format, connect, joined};
+use crate::logging::{Address, Deliver, Format, METADATA, joined, logger, logger_schema};
 use crate::plugin::Plugin;
 
 pub(crate) const DEFINITION: Definition = Definition::new(
     "tcp-logger",
     405,
-    r#"{
-        "type": "object",
-        "properties": {
+    logger_schema!(
+        r#"
             "host": {"type": "string"},
             "port": {"type": "integer", "minimum": 0},
-            "timeout": {"type": "integer", "minimum": 1, "default": 1000},
-            "batch_max_size": {"type": "integer", "minimum": 1, "default": 1000},
-            "inactive_timeout": {"type": "integer", "minimum": 1, "default": 5},
-            "buffer_duration": {"type": "integer", "minimum": 1, "default": 60},
-            "retry_delay": {"type": "integer", "minimum": 0, "default": 1},
-            "max_retry_count": {"type": "integer", "minimum": 0, "default": 0},
-            "name": {"type": "string"},
-            "log_format": {"type": "object"}
-        },
-        "required": ["host", "port"],
-        "additionalProperties": false
-    }"#,
+            "timeout": {"type": "integer", "minimum": 1, "default": 1000}
+        "#,
+        r#"["host", "port"]"#
+    ),
     compile,
 )
-.with_metadata(r#"{"type": "object", "properties": {"log_format": {"type": "object"}}}"#);
+.with_metadata(METADATA);
 
-#[derive(Debug)]
-struct TcpLogger {
-    format: Format,
-    batches: Arc<Batches>,
-}
-
-#[derive(Debug)]
+/// A server, and how entries go there.
+#[derive(Debug, Deserialize)]
 struct Server {
-    host: String,
-    port: u16,
-    timeout: Duration,
-    /// Whether an entry goes alone, without a list around it.
-    single: bool,
+    #[serde(flatten)]
+    address: Address,
+    /// Milliseconds.
+    timeout: u64,
+    /// With 1, an entry goes alone, without a list around it.
+    batch_max_size: usize,
 }
 
 fn compile(settings: &Value, context: &Context<'_>) -> Result<Arc<dyn Plugin>, String> {
-    #[derive(Deserialize)]
-    struct Raw {
-        host: String,
-        port: u16,
-        timeout: u64,
-        batch_max_size: usize,
-    }
-    let raw: Raw = decode(settings)?;
-    let server = Server {
-        host: raw.host,
-        port: raw.port,
-        timeout: Duration::from_millis(raw.timeout),
-        single: raw.batch_max_size == 1,
-    };
-    let batch: BatchSettings = decode(settings)?;
-    Ok(Arc::new(TcpLogger {
-        format: Format::new(settings, context.metadata),
-        batches: context.state(settings, || Batches::new(batch, server)),
-    }))
-}
-
-impl Plugin for TcpLogger {
-    fn logs(&self) -> bool {
-        true
-    }
-
-    fn log(&self, ended: &Ended) {
-        self.batches.add(self.format.entry(ended));
-    }
+    logger(settings, context, decode::<Server>(settings)?, Format::entry)
 }
 
 impl Deliver for Server {
     fn deliver(&self, entries: &[Value]) -> Result<(), String> {
-        let failed = |error: std::io::Error| format!("{}:{}: {error}", self.host, self.port);
-        let mut stream = connect(&self.host, self.port, self.timeout).map_err(failed)?;
-        stream.write_all(joined(entries, self.single).as_bytes()).map_err(failed)
+        let failed = self.address.failed();
+        let limit = Duration::from_millis(self.timeout);
+        let mut stream = self.address.connect(limit).map_err(failed)?;
+        let text = joined(entries, self.batch_max_size == 1);
+        stream.write_all(text.as_bytes()).map_err(failed)
     }
 }
 
