@@ -177,6 +177,27 @@ pub(crate) const GOALS: &[Goal] = &[
         AtMost(16.0),
     ),
     own("what the first call to one of those adds, ms", "mesh", Metric::FirstCall, AtMost(5.0)),
+    own(
+        "a write among 10,000 routes until the last of 10 proxies of 1,000 is told, p50 ms",
+        "propagation",
+        Metric::FewTold,
+        AtMost(5.0),
+    ),
+    own("the same, p99 ms", "propagation", Metric::FewToldP99, AtMost(20.0)),
+    own(
+        "until a request through a sidecar sees it, p50 ms",
+        "propagation",
+        Metric::Seen,
+        AtMost(5.0),
+    ),
+    own("the same, p99 ms", "propagation", Metric::SeenP99, AtMost(20.0)),
+    own(
+        "until the last of 1,000 proxies is told, all of which it concerns, p50 ms",
+        "propagation",
+        Metric::AllTold,
+        AtMost(5.0),
+    ),
+    own("the same, p99 ms", "propagation", Metric::AllToldP99, AtMost(20.0)),
     own("`weft-sidecar`, stripped, MiB", "binary", Metric::Size, AtMost(25.0)),
 ];
 

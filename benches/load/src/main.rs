@@ -13,6 +13,7 @@ mod mesh;
 mod metric;
 mod peers;
 mod process;
+mod propagation;
 mod report;
 mod sockets;
 mod workload;

@@ -73,7 +73,7 @@ impl Mesh<'_> {
         control.wait_for(api)?;
         self.publish(api)?;
         let listen = free_port()?;
-        let bootstrap = self.bootstrap(xds, listen)?;
+        let bootstrap = bootstrap(self.folder, xds, listen)?;
         let arguments = ["-c", &text(&bootstrap)?, "--concurrency", "1"].map(str::to_owned);
         let mut sidecar = Running::start(self.sidecar, &arguments, "0", &log("mesh-sidecar.log"))?;
         sidecar.wait_for(local(listen))?;
@@ -132,14 +132,14 @@ impl Mesh<'_> {
         }
         Ok(())
     }
+}
 
-    fn bootstrap(&self, xds: u16, listen: u16) -> Result<PathBuf> {
-        let path = self.folder.join("mesh-sidecar.yaml");
-        let text =
-            BOOTSTRAP.replace("XDS", &xds.to_string()).replace("LISTEN", &listen.to_string());
-        fs::write(&path, text)?;
-        Ok(path)
-    }
+/// Writes the bootstrap of a sidecar that listens at a port of its own.
+pub(crate) fn bootstrap(folder: &Path, xds: u16, listen: u16) -> Result<PathBuf> {
+    let path = folder.join("mesh-sidecar.yaml");
+    let text = BOOTSTRAP.replace("XDS", &xds.to_string()).replace("LISTEN", &listen.to_string());
+    fs::write(&path, text)?;
+    Ok(path)
 }
 
 const BOOTSTRAP: &str = "
@@ -189,13 +189,13 @@ static_resources:
 ";
 
 /// A connection of HTTP/1.1, one request at a time.
-struct Client {
+pub(crate) struct Client {
     address: SocketAddr,
     stream: BufReader<TcpStream>,
 }
 
 impl Client {
-    fn connect(address: SocketAddr) -> Result<Self> {
+    pub(crate) fn connect(address: SocketAddr) -> Result<Self> {
         let stream = TcpStream::connect(address)?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(PATIENCE))?;
@@ -203,7 +203,7 @@ impl Client {
     }
 
     /// Asks until the host is served: the mesh may not have been told to the sidecar yet.
-    fn settled(&mut self, host: &str) -> Result<()> {
+    pub(crate) fn settled(&mut self, host: &str) -> Result<()> {
         let until = Instant::now() + PATIENCE;
         loop {
             if self.request("GET", "/", host, "").is_ok_and(|status| status == 200) {
@@ -224,7 +224,24 @@ impl Client {
         Ok(time)
     }
 
-    fn request(&mut self, method: &str, path: &str, host: &str, body: &str) -> Result<u16> {
+    pub(crate) fn request(
+        &mut self,
+        method: &str,
+        path: &str,
+        host: &str,
+        body: &str,
+    ) -> Result<u16> {
+        self.exchange(method, path, host, body).map(|(status, _)| status)
+    }
+
+    /// The status, and where the answer leads to.
+    pub(crate) fn exchange(
+        &mut self,
+        method: &str,
+        path: &str,
+        host: &str,
+        body: &str,
+    ) -> Result<(u16, String)> {
         let head = format!(
             "{method} {path} HTTP/1.1\r\nhost: {host}\r\ncontent-length: {}\r\n\r\n",
             body.len()
@@ -234,30 +251,31 @@ impl Client {
         self.stream.read_line(&mut line)?;
         let status = line.split(' ').nth(1).and_then(|status| status.parse().ok());
         let status = status.with_context(|| format!("no status in {line:?}"))?;
-        let mut length = 0;
+        let (mut length, mut location) = (0, String::new());
         loop {
             line.clear();
             self.stream.read_line(&mut line)?;
             if line.trim_end().is_empty() {
                 break;
             }
-            if let Some((name, value)) = line.split_once(':')
-                && name.eq_ignore_ascii_case("content-length")
-            {
+            let Some((name, value)) = line.split_once(':') else { continue };
+            if name.eq_ignore_ascii_case("content-length") {
                 length = value.trim().parse().with_context(|| line.clone())?;
+            } else if name.eq_ignore_ascii_case("location") {
+                value.trim().clone_into(&mut location);
             }
         }
         let mut body = vec![0; length];
         self.stream.read_exact(&mut body)?;
-        Ok(status)
+        Ok((status, location))
     }
 }
 
-fn local(port: u16) -> SocketAddr {
+pub(crate) fn local(port: u16) -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], port))
 }
 
-fn text(path: &Path) -> Result<String> {
+pub(crate) fn text(path: &Path) -> Result<String> {
     Ok(path.to_str().with_context(|| format!("{} is not UTF-8", path.display()))?.to_owned())
 }
 

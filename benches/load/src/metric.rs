@@ -51,6 +51,27 @@ pub(crate) enum Metric {
     Busiest,
     /// What the first call to a service takes longer than later ones, milliseconds.
     FirstCall,
+    /// From a write's acknowledgement until the last of the few proxies that it concerns was told,
+    /// median, milliseconds.
+    FewTold,
+    /// The same, of a hundred writes the worst but one.
+    FewToldP99,
+    /// From a write's acknowledgement until a request sees it, median, milliseconds.
+    Seen,
+    /// The same, of a hundred writes the worst but one.
+    SeenP99,
+    /// From a write's acknowledgement until the last of all proxies was told, median, milliseconds.
+    AllTold,
+    /// The same, of a hundred writes the worst but one.
+    AllToldP99,
+    /// CPU milliseconds of the control plane for a write that concerns few proxies.
+    WriteCpu,
+    /// Writes a second in a burst.
+    Writes,
+    /// Writes of a burst that reached a proxy in one push.
+    Coalesced,
+    /// From a burst's last acknowledgement until every proxy has its last state, milliseconds.
+    Settled,
     /// Size of a file, MiB.
     Size,
 }
@@ -91,6 +112,16 @@ impl Metric {
             Self::Churned => ("p99 to that without", 2),
             Self::Busiest => ("% on the busiest worker", 1),
             Self::FirstCall => ("ms that a first call adds", 2),
+            Self::FewTold => ("ms until few are told, p50", 2),
+            Self::FewToldP99 => ("ms until few are told, p99", 2),
+            Self::Seen => ("ms until a request sees it, p50", 2),
+            Self::SeenP99 => ("ms until a request sees it, p99", 2),
+            Self::AllTold => ("ms until all are told, p50", 2),
+            Self::AllToldP99 => ("ms until all are told, p99", 2),
+            Self::WriteCpu => ("CPU ms/write", 2),
+            Self::Writes => ("writes/s", 0),
+            Self::Coalesced => ("writes/push", 1),
+            Self::Settled => ("ms until a burst is settled", 0),
             Self::Size => ("MiB", 1),
         }
     }

@@ -6,6 +6,7 @@ mod handshakes;
 mod memory;
 mod mesh;
 mod open;
+mod propagation;
 mod routes;
 mod scale;
 mod size;
@@ -74,6 +75,7 @@ pub(crate) fn all() -> Vec<Box<dyn Workload>> {
     all.push(Box::new(scale::Scale));
     all.push(Box::new(scale::Churn));
     all.push(Box::new(mesh::OnDemand));
+    all.push(Box::new(propagation::Propagation));
     all.push(Box::new(size::Binary));
     all
 }
