@@ -20,4 +20,6 @@ mod state;
 
 pub use access::{Access, AdminKey, Role};
 pub use dispatch::router;
+/// A boxed, sendable future, as [`MeshView::services`] returns it.
+pub use futures_util::future::BoxFuture;
 pub use state::{AdminState, MeshView, Trial};

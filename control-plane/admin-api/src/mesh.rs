@@ -30,11 +30,15 @@ impl View {
     }
 
     /// All, or the one that the second segment names.
-    pub(crate) fn serve(self, state: &AdminState, request: &Request) -> Result<Reply, AdminError> {
+    pub(crate) async fn serve(
+        self,
+        state: &AdminState,
+        request: &Request,
+    ) -> Result<Reply, AdminError> {
         let items = match self {
             Self::Workloads => items(state.mesh.workloads(), |workload| &workload.id)?,
             Self::Nodes => items(state.mesh.nodes(), |node| &node.id)?,
-            Self::Services => items(state.mesh.services(), |service| &service.host)?,
+            Self::Services => items(state.mesh.services().await, |service| &service.host)?,
         };
         let directory = &request.segments[0];
         let shown = |(name, value): (String, Value)| json!({"key": format!("/weft/{directory}/{name}"), "value": value});

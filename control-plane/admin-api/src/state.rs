@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use futures_util::future::BoxFuture;
 use tokio::sync::RwLock;
 use weft_control_model::{Change, MeshService, NodeStatus, Workload};
 use weft_store::Store;
@@ -17,7 +18,7 @@ pub trait MeshView: Send + Sync {
     fn nodes(&self) -> Vec<NodeStatus>;
 
     /// The host names of the mesh.
-    fn services(&self) -> Vec<MeshService>;
+    fn services(&self) -> BoxFuture<'_, Vec<MeshService>>;
 }
 
 /// Tries out a change before it is stored.

@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use weft_admin_api::{AdminState, router};
 use weft_ca::SigningService;
-use weft_control_model::{MeshConfig, ResourceKey};
+use weft_control_model::{MeshConfig, ResourceKey, Resources};
 use weft_discovery::{MeshRegistry, Saved};
 use weft_store::{Expect, Follower, Put, Store, StoreError};
 
@@ -20,7 +20,7 @@ use crate::authority::Authority;
 use crate::cluster::{Cluster, Registries};
 use crate::config::Config;
 use crate::directory::Directory;
-use crate::engine::{Engine, Published};
+use crate::engine::{Engine, Question};
 use crate::identity::Door;
 use crate::listening;
 use crate::nodes::Nodes;
@@ -51,7 +51,7 @@ pub struct ControlPlane {
 struct Core {
     registry: Arc<MeshRegistry>,
     nodes: Arc<Nodes>,
-    published: Arc<RwLock<Published>>,
+    published: Arc<RwLock<Resources>>,
     authority: Authority,
     stop: CancellationToken,
 }
@@ -95,7 +95,8 @@ impl ControlPlane {
         );
         let mut tasks = JoinSet::new();
         let registries = Registries::new(Arc::clone(&core.registry), cluster.as_ref());
-        let arrivals = start_engine(&config, &store, &core, registries, &mut tasks).await?;
+        let (arrivals, questions) =
+            start_engine(&config, &store, &core, registries, &mut tasks).await?;
         if let Some(cluster) = cluster {
             let roots = core.authority.certificates.roots_pem().to_owned();
             tasks.spawn(until_stopped(core.stop.clone(), cluster.run(roots, Arc::clone(&store))));
@@ -123,7 +124,7 @@ impl ControlPlane {
             SigningService::new(certificates, authenticators).with_names(config.service_names());
         let over_tls = directory(Door::Tls);
         tasks.spawn(listening::tls(tls, server_tls, over_tls, signing, core.stop.clone()));
-        let api = router(admin_state(&config, store, &core)?);
+        let api = router(admin_state(&config, store, &core, questions)?);
         tasks.spawn(listening::admin(admin, api, core.stop.clone()));
         let (admin, plaintext, tls) = addresses;
         tracing::info!(%admin, ?plaintext, %tls, data_dir = %data_dir.display(), "serving");
@@ -178,10 +179,11 @@ async fn start_engine(
     core: &Core,
     registries: Registries,
     tasks: &mut JoinSet<Result<()>>,
-) -> Result<mpsc::Sender<crate::engine::Arrival>> {
+) -> Result<(mpsc::Sender<crate::engine::Arrival>, mpsc::Sender<Question>)> {
     let saved = Saved::new(Arc::clone(store));
     core.registry.restore(saved.workloads().await?, config.registry.start_grace);
     let (sender, arrivals) = mpsc::channel(QUEUE);
+    let (asking, questions) = mpsc::channel(QUEUE);
     let engine = Engine {
         follower: Follower::start(Arc::clone(store)).await?,
         registries,
@@ -190,7 +192,7 @@ async fn start_engine(
         addresses: saved.addresses().await?,
         saved: saved.clone(),
         settings: config.settings(),
-        hosts: std::collections::BTreeMap::new(),
+        questions,
         published: Arc::clone(&core.published),
         stop: core.stop.clone(),
     };
@@ -198,15 +200,17 @@ async fn start_engine(
     let registry = Arc::clone(&core.registry);
     let saving = async move { saved.follow(&registry).await };
     tasks.spawn(until_stopped(core.stop.clone(), saving));
-    Ok(sender)
+    Ok((sender, asking))
 }
 
-fn admin_state(config: &Config, store: Arc<dyn Store>, core: &Core) -> Result<AdminState> {
-    let view = View {
-        registry: Arc::clone(&core.registry),
-        nodes: Arc::clone(&core.nodes),
-        published: Arc::clone(&core.published),
-    };
+fn admin_state(
+    config: &Config,
+    store: Arc<dyn Store>,
+    core: &Core,
+    questions: mpsc::Sender<Question>,
+) -> Result<AdminState> {
+    let view =
+        View { registry: Arc::clone(&core.registry), nodes: Arc::clone(&core.nodes), questions };
     let attempt = Attempt { settings: config.settings(), published: Arc::clone(&core.published) };
     let access = admin_key::access(&config.admin, &config.data_dir)
         .with_context(|| format!("the Admin API's key in {}", config.data_dir.display()))?;

@@ -100,8 +100,8 @@ struct Observer {
 }
 
 impl SessionObserver for Observer {
-    fn subscribed(&self, kind: ResourceType, _: &Subscription) {
-        self.nodes.subscribed(self.number, kind);
+    fn subscribed(&self, kind: ResourceType, subscription: &Subscription) {
+        self.nodes.subscribed(self.number, kind, subscription);
     }
 
     fn acked(&self, kind: ResourceType, version: &str) {

@@ -1,6 +1,6 @@
 //! The one task through which every change passes to the nodes.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use weft_control_model::{MeshService, Resources, Role};
 use weft_discovery::{AddressBook, Saved};
 use weft_store::{Follower, StoreError};
-use weft_translate::{Inputs, MeshHost, NodeProfile, Problem, Settings, Translator, mesh_hosts};
+use weft_translate::{Inputs, NodeProfile, Problem, Settings, Translator};
 use weft_xds_server::NodeResources;
 
 use crate::cluster::Registries;
@@ -26,12 +26,8 @@ pub(crate) struct Arrival {
     pub(crate) reply: oneshot::Sender<(u64, watch::Receiver<Arc<NodeResources>>)>,
 }
 
-/// What the Admin API shows and tries changes against.
-#[derive(Default)]
-pub(crate) struct Published {
-    pub(crate) resources: Resources,
-    pub(crate) services: Vec<MeshService>,
-}
+/// Somebody wants to know the services of the mesh.
+pub(crate) type Question = oneshot::Sender<Vec<MeshService>>;
 
 /// Owns the translation.
 pub(crate) struct Engine {
@@ -42,9 +38,9 @@ pub(crate) struct Engine {
     pub(crate) saved: Saved,
     pub(crate) addresses: AddressBook,
     pub(crate) settings: Settings,
-    /// The hosts of the mesh, as of the last configuration.
-    pub(crate) hosts: BTreeMap<String, MeshHost>,
-    pub(crate) published: Arc<RwLock<Published>>,
+    pub(crate) questions: mpsc::Receiver<Question>,
+    /// What changes are tried against.
+    pub(crate) published: Arc<RwLock<Resources>>,
     pub(crate) stop: CancellationToken,
 }
 
@@ -59,15 +55,11 @@ impl Engine {
     pub(crate) async fn run(mut self) -> Result<(), StoreError> {
         let mut translator = Translator::new(self.settings.clone());
         let mut resources = self.follower.resources();
-        let mut revision = None;
         let mut problems = Vec::new();
         let mut waiting = Vec::new();
         loop {
             let departure = self.registries.mesh.expire();
-            if revision != Some(resources.revision) {
-                revision = Some(resources.revision);
-                self.give_addresses(&resources).await;
-            }
+            self.give_addresses(translator.read(&resources)).await;
             translator.update(Inputs {
                 resources: &resources,
                 registry: &self.registries,
@@ -77,8 +69,9 @@ impl Engine {
             for arrival in waiting.drain(..) {
                 self.admit(arrival, &mut translator);
             }
-            self.nodes.publish(|profile| translator.node(profile));
-            self.show(&resources, &translator);
+            let (moved, hosts) = (translator.moved(), translator.hosts_by_name());
+            self.nodes.publish(&moved, &hosts, |profile| translator.node(profile));
+            self.published.write().clone_from(&resources);
             tokio::select! {
                 biased;
                 () = self.stop.cancelled() => return Ok(()),
@@ -90,6 +83,10 @@ impl Engine {
                     if taken == 0 {
                         return Ok(());
                     }
+                }
+                Some(question) = self.questions.recv() => {
+                    // Who asked may have gone.
+                    let _ = question.send(self.services(&translator));
                 }
                 () = self.registries.changed() => {}
                 () = until(departure) => {}
@@ -107,13 +104,12 @@ impl Engine {
     }
 
     /// Every host of the mesh has an address before it is published.
-    async fn give_addresses(&mut self, resources: &Resources) {
-        self.hosts = mesh_hosts(resources, &self.settings.service_ports);
-        for host in self.hosts.keys() {
-            match self.addresses.assign(host) {
+    async fn give_addresses(&mut self, hosts: BTreeSet<String>) {
+        for host in hosts {
+            match self.addresses.assign(&host) {
                 Ok((_, false)) => {}
                 Ok((address, true)) => {
-                    if let Err(error) = self.saved.save_address(host, address).await {
+                    if let Err(error) = self.saved.save_address(&host, address).await {
                         tracing::error!(%host, %address, %error, "can't save the virtual address");
                     }
                 }
@@ -122,16 +118,16 @@ impl Engine {
         }
     }
 
-    fn show(&self, resources: &Resources, translator: &Translator) {
+    fn services(&self, translator: &Translator) -> Vec<MeshService> {
         let addresses = self.addresses.addresses();
-        let services = self.hosts.iter().map(|(host, known)| MeshService {
-            host: host.clone(),
-            virtual_address: addresses.get(host).copied(),
+        let hosts = translator.hosts().into_iter();
+        let services = hosts.map(|(host, known)| MeshService {
+            virtual_address: addresses.get(&host).copied(),
             ports: known.ports.iter().copied().collect(),
-            workloads: translator.endpoints_behind(host),
+            workloads: translator.endpoints_behind(&host),
+            host,
         });
-        let services = services.collect();
-        *self.published.write() = Published { resources: resources.clone(), services };
+        services.collect()
     }
 }
 

@@ -1,15 +1,18 @@
 //! The connected nodes, and what each made of what it was sent.
 
+mod asked;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 use tokio::sync::watch;
-use weft_control_model::{NodeStatus, Rejection, Role, TypeStatus};
-use weft_translate::NodeProfile;
-use weft_xds_server::{NodeResources, Refusal, ResourceType};
+use weft_control_model::{NodeStatus, Rejection, Role};
+use weft_translate::{Moved, NodeProfile};
+use weft_xds_server::{NodeResources, Refusal, ResourceType, Subscription, TypeResources};
 
 use crate::engine::unix_now;
+use asked::Asked;
 
 /// One stream of a node.
 struct Connected {
@@ -30,6 +33,7 @@ pub(crate) struct Nodes {
 struct Streams {
     next: u64,
     by_number: BTreeMap<u64, Connected>,
+    asked: Asked,
 }
 
 impl Nodes {
@@ -55,29 +59,44 @@ impl Nodes {
     }
 
     pub(crate) fn remove(&self, number: u64) {
-        self.streams.lock().by_number.remove(&number);
+        let mut streams = self.streams.lock();
+        streams.by_number.remove(&number);
+        streams.asked.leave(number);
     }
 
-    /// Gives every node what it is to have now; only those for whom it differs are woken.
-    pub(crate) fn publish(&self, mut of: impl FnMut(&NodeProfile) -> NodeResources) {
+    /// Gives every node what it is to have now; only those for whom it differs are woken. Those
+    /// who ask for virtual hosts are given `hosts`; of them only those are woken who asked for
+    /// one that moved.
+    pub(crate) fn publish(
+        &self,
+        moved: &Moved,
+        hosts: &Arc<TypeResources>,
+        mut of: impl FnMut(&NodeProfile) -> NodeResources,
+    ) {
         let mut streams = self.streams.lock();
-        for stream in streams.by_number.values_mut() {
-            let new = of(&stream.profile);
-            let status = &mut stream.status;
-            stream.resources.send_if_modified(|known| {
-                if same(known, &new) {
-                    return false;
+        let Streams { by_number, asked, .. } = &mut *streams;
+        let concerned = match moved {
+            Moved::Nothing => return,
+            Moved::Hosts(moved) => Some(asked.for_any_of(moved)),
+            Moved::Everything => None,
+        };
+        for (number, stream) in by_number {
+            match &concerned {
+                Some(concerned) if stream.profile.asks_for_hosts() => {
+                    stream.take_hosts(hosts, concerned.contains(number));
                 }
-                note_sent(status, known, &new);
-                *known = Arc::new(new);
-                true
-            });
+                _ => stream.take(of(&stream.profile)),
+            }
         }
     }
 
-    pub(crate) fn subscribed(&self, number: u64, kind: ResourceType) {
-        if let Some(stream) = self.streams.lock().by_number.get_mut(&number) {
-            stream.subscribed.insert(type_name(kind));
+    pub(crate) fn subscribed(&self, number: u64, kind: ResourceType, subscription: &Subscription) {
+        let mut streams = self.streams.lock();
+        let Streams { by_number, asked, .. } = &mut *streams;
+        let Some(stream) = by_number.get_mut(&number) else { return };
+        stream.subscribed.insert(type_name(kind));
+        if kind == ResourceType::VirtualHost {
+            asked.note(number, subscription.named().into_iter().flatten());
         }
     }
 
@@ -86,20 +105,27 @@ impl Nodes {
         if version.is_empty() {
             return;
         }
-        self.with_type(number, kind, |status| {
+        if let Some(stream) = self.streams.lock().by_number.get_mut(&number) {
+            // A node that a change did not concern may come to its version later, by asking.
+            let current = stream.resources.borrow().of(kind).version == version;
+            let status = stream.status.types.entry(type_name(kind).to_owned()).or_default();
             status.accepted = Some(version.to_owned());
             status.rejected = None;
-        });
+            if current {
+                status.sent = Some(version.to_owned());
+            }
+        }
     }
 
     pub(crate) fn rejected(&self, number: u64, refusal: &Refusal) {
-        self.with_type(number, refusal.kind, |status| {
-            status.rejected = Some(Rejection {
+        if let Some(stream) = self.streams.lock().by_number.get_mut(&number) {
+            let kind = type_name(refusal.kind).to_owned();
+            stream.status.types.entry(kind).or_default().rejected = Some(Rejection {
                 version: refusal.version.clone(),
                 reason: refusal.message.clone(),
                 at: unix_now(),
             });
-        });
+        }
     }
 
     /// What is told of all of them.
@@ -112,11 +138,36 @@ impl Nodes {
         });
         shown.collect()
     }
+}
 
-    fn with_type(&self, number: u64, kind: ResourceType, change: impl FnOnce(&mut TypeStatus)) {
-        if let Some(stream) = self.streams.lock().by_number.get_mut(&number) {
-            change(stream.status.types.entry(type_name(kind).to_owned()).or_default());
-        }
+impl Connected {
+    fn take(&mut self, new: NodeResources) {
+        let status = &mut self.status;
+        self.resources.send_if_modified(|known| {
+            if same(known, &new) {
+                return false;
+            }
+            note_sent(status, known, &new);
+            *known = Arc::new(new);
+            true
+        });
+    }
+
+    /// Takes other virtual hosts alone.
+    fn take_hosts(&mut self, hosts: &Arc<TypeResources>, concerned: bool) {
+        let status = &mut self.status;
+        self.resources.send_if_modified(|known| {
+            let kind = ResourceType::VirtualHost;
+            if Arc::ptr_eq(known.of(kind), hosts) {
+                return false;
+            }
+            let new = NodeResources::clone(known).with(kind, Arc::clone(hosts));
+            if concerned {
+                note_sent(status, known, &new);
+            }
+            *known = Arc::new(new);
+            concerned
+        });
     }
 }
 

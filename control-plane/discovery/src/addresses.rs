@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 
 use xxhash_rust::xxh64::xxh64;
 
@@ -24,20 +25,20 @@ pub struct AddressError {
 /// that share nothing yet mostly agree.
 #[derive(Debug, Default)]
 pub struct AddressBook {
-    by_host: BTreeMap<String, IpAddr>,
+    by_host: Arc<BTreeMap<String, IpAddr>>,
     taken: BTreeSet<IpAddr>,
 }
 
 impl AddressBook {
-    /// The addresses that are given.
-    pub fn addresses(&self) -> &BTreeMap<String, IpAddr> {
+    /// The addresses that are given; another pointer after each that is new.
+    pub fn addresses(&self) -> &Arc<BTreeMap<String, IpAddr>> {
         &self.by_host
     }
 
     /// Takes up an address that was given before; the first of two for one host or address wins.
     pub fn restore(&mut self, host: String, address: IpAddr) {
         if !self.by_host.contains_key(&host) && self.taken.insert(address) {
-            self.by_host.insert(host, address);
+            Arc::make_mut(&mut self.by_host).insert(host, address);
         }
     }
 
@@ -54,7 +55,7 @@ impl AddressBook {
         let free = candidates.find(|address| !self.taken.contains(address));
         let address = free.ok_or_else(|| AddressError { host: host.to_owned() })?;
         self.taken.insert(address);
-        self.by_host.insert(host.to_owned(), address);
+        Arc::make_mut(&mut self.by_host).insert(host.to_owned(), address);
         Ok((address, true))
     }
 }

@@ -15,44 +15,54 @@ pub type KeptFields = Map<String, Value>;
 
 /// All of them, of every kind, by key. A clone costs nothing.
 #[derive(Debug, Clone)]
-pub struct Kept(RedBlackTreeMapSync<ResourceKey, Item<KeptFields>>);
+pub struct Kept {
+    items: RedBlackTreeMapSync<ResourceKey, Item<KeptFields>>,
+    /// Another pointer after each change.
+    state: Arc<()>,
+}
 
 impl Default for Kept {
     fn default() -> Self {
-        Self(RedBlackTreeMapSync::new_sync())
+        Self { items: RedBlackTreeMapSync::new_sync(), state: Arc::new(()) }
     }
 }
 
 impl Kept {
     /// One of them.
     pub fn get(&self, key: &ResourceKey) -> Option<&Item<KeptFields>> {
-        self.0.get(key)
+        self.items.get(key)
     }
 
     /// Those of `kind`, in the order of their ids.
     pub fn of(&self, kind: ResourceKind) -> impl Iterator<Item = &Item<KeptFields>> {
-        self.0.iter().filter(move |(key, _)| key.kind == kind).map(|(_, item)| item)
+        self.items.iter().filter(move |(key, _)| key.kind == kind).map(|(_, item)| item)
     }
 
     /// How many there are of all kinds.
     pub fn len(&self) -> usize {
-        self.0.size()
+        self.items.size()
     }
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.items.is_empty()
+    }
+
+    /// Whether nothing was changed between the two; a clone is the same.
+    pub fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.state, &other.state)
     }
 
     pub(crate) fn keys(&self) -> impl Iterator<Item = (ResourceKey, u64)> {
-        self.0.iter().map(|(key, item)| (key.clone(), item.modified))
+        self.items.iter().map(|(key, item)| (key.clone(), item.modified))
     }
 
     pub(crate) fn apply(&mut self, change: &Change) -> Result<(), DecodeError> {
         let key = &change.key;
+        self.state = Arc::new(());
         let fields = match &change.value {
             None => {
-                self.0.remove_mut(key);
+                self.items.remove_mut(key);
                 return Ok(());
             }
             Some(Value::Object(fields)) => fields.clone(),
@@ -66,7 +76,7 @@ impl Kept {
         }
         let (created, modified) = (change.created, change.modified);
         let item = Item { id: key.id.clone(), value: Arc::new(fields), created, modified };
-        self.0.insert_mut(key.clone(), item);
+        self.items.insert_mut(key.clone(), item);
         Ok(())
     }
 }

@@ -1,8 +1,9 @@
 //! The whole configuration as immutable, persistent maps.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use rpds::RedBlackTreeMapSync;
+use rpds::{QueueSync, RedBlackTreeMapSync};
 use serde_json::Value;
 
 use crate::error::DecodeError;
@@ -36,42 +37,81 @@ impl<T> Clone for Item<T> {
     }
 }
 
+/// The most changes that a collection remembers: more than come together.
+const REMEMBERED: usize = 1024;
+
 /// All resources of one kind, by id. A clone costs nothing, and a change
 /// shares with the older version all that it doesn't touch.
 #[derive(Debug)]
-pub struct Collection<T>(RedBlackTreeMapSync<ResourceId, Item<T>>);
+pub struct Collection<T> {
+    items: RedBlackTreeMapSync<ResourceId, Item<T>>,
+    /// The last changes, each with the state that it led to.
+    changes: QueueSync<(State, ResourceId)>,
+    state: State,
+}
+
+/// A state of a collection: two are the same if it is the same pointer.
+type State = Arc<()>;
 
 impl<T> Clone for Collection<T> {
     fn clone(&self) -> Self {
-        Self(self.0.clone())
+        let (items, changes) = (self.items.clone(), self.changes.clone());
+        Self { items, changes, state: Arc::clone(&self.state) }
     }
 }
 
 impl<T> Default for Collection<T> {
     fn default() -> Self {
-        Self(RedBlackTreeMapSync::new_sync())
+        let (items, changes) = (RedBlackTreeMapSync::new_sync(), QueueSync::new_sync());
+        Self { items, changes, state: Arc::new(()) }
     }
 }
 
 impl<T> Collection<T> {
     /// The resource `id`.
     pub fn get(&self, id: &ResourceId) -> Option<&Item<T>> {
-        self.0.get(id)
+        self.items.get(id)
     }
 
     /// All, in the order of their ids.
     pub fn iter(&self) -> impl Iterator<Item = &Item<T>> {
-        self.0.values()
+        self.items.values()
     }
 
     /// How many there are.
     pub fn len(&self) -> usize {
-        self.0.size()
+        self.items.size()
     }
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.items.is_empty()
+    }
+
+    /// Whether nothing was changed between the two; a clone is the same.
+    pub fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.state, &other.state)
+    }
+
+    /// The ids that were written or deleted since `older`, each once. Costs what changed; if that
+    /// is more than is remembered, or `older` is no older state of this one, what there is.
+    pub fn changed_since(&self, older: &Self) -> BTreeSet<ResourceId> {
+        if self.is_same(older) {
+            return BTreeSet::new();
+        }
+        let known = self.changes.iter().position(|(state, _)| Arc::ptr_eq(state, &older.state));
+        if let Some(known) = known {
+            return self.changes.iter().skip(known + 1).map(|(_, id)| id.clone()).collect();
+        }
+        let differs = |item: &&Item<T>| {
+            let same = |other: &Item<T>| {
+                Arc::ptr_eq(&item.value, &other.value) && item.modified == other.modified
+            };
+            !older.get(&item.id).is_some_and(same)
+        };
+        let changed = self.iter().filter(differs);
+        let gone = older.iter().filter(|item| self.get(&item.id).is_none());
+        changed.chain(gone).map(|item| item.id.clone()).collect()
     }
 
     fn keys(&self, kind: ResourceKind) -> impl Iterator<Item = (ResourceKey, u64)> {
@@ -79,11 +119,21 @@ impl<T> Collection<T> {
     }
 
     fn insert(&mut self, item: Item<T>) {
-        self.0.insert_mut(item.id.clone(), item);
+        self.remember(item.id.clone());
+        self.items.insert_mut(item.id.clone(), item);
     }
 
     fn remove(&mut self, id: &ResourceId) {
-        self.0.remove_mut(id);
+        self.remember(id.clone());
+        self.items.remove_mut(id);
+    }
+
+    fn remember(&mut self, id: ResourceId) {
+        self.state = Arc::new(());
+        self.changes.enqueue_mut((Arc::clone(&self.state), id));
+        if self.changes.len() > REMEMBERED {
+            self.changes.dequeue_mut();
+        }
     }
 }
 
@@ -211,6 +261,33 @@ mod tests {
         resources.apply(&change(2, None)).expect("a deletion");
         assert_eq!((before.routes.len(), resources.routes.len()), (1, 0));
         assert_eq!((before.revision, resources.revision), (1, 2));
+    }
+
+    fn put(resources: &mut Resources, id: &str, revision: u64) {
+        let key = ResourceKey::parse(&format!("/apisix/routes/{id}")).expect("a key");
+        let value = Some(json!({"uri": "/"}));
+        let change = Change { key, value, created: revision, modified: revision };
+        resources.apply(&change).expect("valid");
+    }
+
+    #[test]
+    fn a_collection_tells_what_changed_since_an_older_state() {
+        let mut resources = Resources::default();
+        (0..3000).for_each(|id| put(&mut resources, &id.to_string(), id + 1));
+        let before = resources.clone();
+        let since = |resources: &Resources| -> Vec<_> {
+            let changed = resources.routes.changed_since(&before.routes);
+            changed.iter().map(ToString::to_string).collect()
+        };
+        assert!(since(&resources).is_empty());
+        put(&mut resources, "7", 4000);
+        put(&mut resources, "7", 4001);
+        put(&mut resources, "new", 4002);
+        assert_eq!(since(&resources), ["7", "new"]);
+        // More than is remembered, and what has nothing in common.
+        (0..3000).for_each(|revision| put(&mut resources, "7", 5000 + revision));
+        assert_eq!(since(&resources), ["7", "new"]);
+        assert_eq!(Resources::default().routes.changed_since(&before.routes).len(), 3000);
     }
 
     #[test]

@@ -4,7 +4,9 @@
 //! when none of a pattern's routes matches. So each virtual host gets, after its own routes,
 //! those of every less specific pattern that also covers it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
+
+use rpds::RedBlackTreeMapSync;
 
 /// A pattern of host names. The order is that of precedence: exact names first, then longer
 /// suffixes before shorter ones, then any.
@@ -68,16 +70,16 @@ pub(crate) fn virtual_hosts<'a>(
     hosts
 }
 
+/// Routes by the pattern of their host. A clone costs nothing.
+pub(crate) type ByHost<R> = RedBlackTreeMapSync<HostPattern, R>;
+
 /// The groups of `routes` that hold for `host`, most specific first.
-pub(crate) fn groups_for<'a, R>(
-    host: &HostPattern,
-    routes: &'a BTreeMap<HostPattern, R>,
-) -> Vec<&'a R> {
+pub(crate) fn groups_for<'a, R>(host: &HostPattern, routes: &'a ByHost<R>) -> Vec<&'a R> {
     host.covering().filter_map(|pattern| routes.get(&pattern)).collect()
 }
 
 /// Whether `host` is covered by a pattern that is not the one of all hosts.
-pub(crate) fn is_covered<R>(host: &HostPattern, routes: &BTreeMap<HostPattern, R>) -> bool {
+pub(crate) fn is_covered<R>(host: &HostPattern, routes: &ByHost<R>) -> bool {
     host.covering().any(|pattern| pattern != HostPattern::Any && routes.contains_key(&pattern))
 }
 
@@ -86,7 +88,7 @@ mod tests {
     use super::*;
 
     fn groups(host: &str, patterns: &[&str]) -> Vec<String> {
-        let routes: BTreeMap<_, _> =
+        let routes: ByHost<_> =
             patterns.iter().map(|text| (HostPattern::parse(text), (*text).to_owned())).collect();
         groups_for(&HostPattern::parse(host), &routes).into_iter().cloned().collect()
     }

@@ -47,21 +47,24 @@ impl<'a> LayerBuilder<'a> {
     }
 }
 
-/// Makes `layer` hold `resources`; without a difference it stays the same pointer.
-pub(crate) fn replace(layer: &mut Arc<TypeResources>, resources: ResourceMap) {
+/// Makes `layer` hold `resources`; without a difference it stays the same pointer. Whether there
+/// was one.
+pub(crate) fn replace(layer: &mut Arc<TypeResources>, resources: ResourceMap) -> bool {
     let same = layer.resources.len() == resources.len()
         && layer
             .resources
             .iter()
             .zip(&resources)
             .all(|((old, a), (new, b))| old == new && (Arc::ptr_eq(a, b) || a == b));
-    if !same || layer.version.is_empty() {
+    let differs = !same || layer.version.is_empty();
+    if differs {
         *layer = Arc::new(TypeResources {
             version: set_version(&resources),
             resources,
             on_demand: None,
         });
     }
+    differs
 }
 
 /// A set of these resources, with more for who asks by name; `more` tells what that is.

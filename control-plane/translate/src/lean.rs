@@ -14,7 +14,7 @@ use crate::virtual_hosts::VirtualHosts;
 /// What there is to be sent.
 pub(crate) struct Source<'a> {
     pub(crate) mesh: &'a Arc<VirtualHosts>,
-    pub(crate) clusters_of: &'a BTreeMap<String, BTreeSet<String>>,
+    pub(crate) clusters_of: &'a dyn Fn(&str) -> BTreeSet<String>,
     /// The clusters of the mesh.
     pub(crate) upstreams: &'a Arc<TypeResources>,
     pub(crate) revision: u64,
@@ -58,8 +58,8 @@ impl Lean {
             layer.add(&cluster.name, cluster);
         }
         let mut resources = layer.finish();
-        for name in hosts.iter().filter_map(|host| source.clusters_of.get(host)).flatten() {
-            let cluster = source.upstreams.resources.get(name);
+        for name in hosts.iter().flat_map(|host| (source.clusters_of)(host)) {
+            let cluster = source.upstreams.resources.get(&name);
             resources.extend(cluster.map(|cluster| (name.clone(), Arc::clone(cluster))));
         }
         let upstreams = Arc::clone(source.upstreams);

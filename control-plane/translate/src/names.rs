@@ -1,13 +1,13 @@
 //! The mesh's hosts as names for DNS (`istio.networking.nds.v1.NameTable`).
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use weft_control_model::Resources;
 use weft_xds_ads::TypeResources;
 use weft_xds_proto::names::{NameInfo, NamePort, NameTable};
 
 use crate::layer::{LayerBuilder, replace};
-use crate::served::{MeshHost, mesh_hosts};
+use crate::served::MeshHost;
 use crate::settings::VirtualAddresses;
 
 /// The name of the one resource.
@@ -21,18 +21,17 @@ pub(crate) struct Names {
 }
 
 impl Names {
-    /// The table of a generation of the configuration.
+    /// The table of a generation of the hosts.
     pub(crate) fn table(
         &mut self,
         generation: u64,
-        resources: &Resources,
+        hosts: impl FnOnce() -> BTreeMap<String, MeshHost>,
         addresses: &VirtualAddresses,
-        service_ports: &[u16],
     ) -> Arc<TypeResources> {
         if self.generation != generation {
             self.generation = generation;
             let mut builder = LayerBuilder::over(&self.set);
-            builder.add(TABLE, &table(resources, addresses, service_ports));
+            builder.add(TABLE, &table(hosts(), addresses));
             let table = builder.finish();
             replace(&mut self.set, table);
         }
@@ -41,8 +40,7 @@ impl Names {
 }
 
 /// Each host with its virtual address, and for SRV its ports.
-fn table(resources: &Resources, addresses: &VirtualAddresses, service_ports: &[u16]) -> NameTable {
-    let hosts = mesh_hosts(resources, service_ports);
+fn table(hosts: BTreeMap<String, MeshHost>, addresses: &VirtualAddresses) -> NameTable {
     let named = hosts.into_iter().filter_map(|(name, host)| {
         let address = addresses.get(&name)?;
         let info = NameInfo {

@@ -151,6 +151,11 @@ impl NodeProfile {
         self.answers_dns
     }
 
+    /// Whether it is sent every virtual host by name alone.
+    pub fn asks_for_hosts(&self) -> bool {
+        !self.edge && self.on_demand().is_some_and(<[String]>::is_empty)
+    }
+
     /// The hosts that it is sent from the start, if others are only sent on demand.
     pub(crate) fn on_demand(&self) -> Option<&[String]> {
         match &self.discovery {

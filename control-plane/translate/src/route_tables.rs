@@ -1,6 +1,5 @@
 //! The route configurations of edges and sidecars.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -16,12 +15,9 @@ use weft_xds_proto::pb::google::protobuf::Any;
 
 use crate::chain::{self, RouteChain};
 use crate::envoy::{self, flag};
-use crate::hosts::{HostPattern, groups_for, is_covered, virtual_hosts};
-use crate::problem::Problem;
-use crate::routes::{self, RouteGroup};
-use crate::served::{Place, contexts, ports};
-use crate::settings::{Inputs, Settings, VirtualAddresses};
-use crate::targets::Targets;
+use crate::hosts::{ByHost, HostPattern, groups_for, is_covered, virtual_hosts};
+use crate::routes::{self, RouteGroup, TranslatedRoute};
+use crate::settings::{Settings, VirtualAddresses};
 
 /// The cluster of connections that go where they wanted to.
 pub(crate) const PASSTHROUGH: &str = "PassthroughCluster";
@@ -33,16 +29,22 @@ pub(crate) fn edge_name(over_tls: bool) -> &'static str {
     if over_tls { "edge.https" } else { "edge.http" }
 }
 
-/// Routes by host pattern.
-#[derive(Default)]
+/// Routes by host pattern. A clone costs nothing.
+#[derive(Clone)]
 pub(crate) struct Groups {
-    by_host: BTreeMap<HostPattern, RouteGroup>,
+    by_host: ByHost<RouteGroup>,
     shared: Arc<Shared>,
+}
+
+impl Default for Groups {
+    fn default() -> Self {
+        Self::new(&Arc::default())
+    }
 }
 
 /// What the virtual hosts of one configuration share.
 #[derive(Default)]
-struct Shared {
+pub(crate) struct Shared {
     /// What requests run that no route matches.
     without_route: Option<RouteChain>,
     /// Those who may ask; made when the first virtual host wants to know.
@@ -51,7 +53,8 @@ struct Shared {
 }
 
 impl Shared {
-    fn new(resources: &Resources) -> Arc<Self> {
+    /// Follows from what is neither route nor service nor upstream.
+    pub(crate) fn new(resources: &Resources) -> Arc<Self> {
         Arc::new(Self {
             without_route: chain::without_route(resources),
             consumers: OnceLock::new(),
@@ -65,42 +68,51 @@ impl Shared {
 }
 
 impl Groups {
-    fn new(shared: &Arc<Shared>) -> Self {
-        Self { by_host: BTreeMap::new(), shared: Arc::clone(shared) }
+    pub(crate) fn new(shared: &Arc<Shared>) -> Self {
+        Self { by_host: ByHost::new_sync(), shared: Arc::clone(shared) }
+    }
+
+    /// Adds a route to those of a pattern.
+    pub(crate) fn add(&mut self, pattern: &HostPattern, route: &TranslatedRoute) {
+        let mut group = self.by_host.get(pattern).cloned().unwrap_or_default();
+        group.add(route);
+        self.by_host.insert_mut(pattern.clone(), group);
+    }
+
+    /// Takes out what was added.
+    pub(crate) fn remove(&mut self, pattern: &HostPattern, route: &TranslatedRoute) {
+        let Some(mut group) = self.by_host.get(pattern).cloned() else { return };
+        group.remove(route);
+        if group.is_empty() {
+            self.by_host.remove_mut(pattern);
+        } else {
+            self.by_host.insert_mut(pattern.clone(), group);
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.by_host.is_empty()
     }
 }
 
-/// What is served in one place.
-pub(crate) struct RouteTables {
-    pub(crate) tables: Vec<RouteConfiguration>,
-    pub(crate) targets: Targets,
-    /// The clusters behind each host.
-    pub(crate) clusters: BTreeMap<String, BTreeSet<String>>,
+/// The patterns of a route's hosts; without any it is for all.
+pub(crate) fn patterns(hosts: &[String]) -> Vec<HostPattern> {
+    if hosts.is_empty() {
+        return vec![HostPattern::Any];
+    }
+    hosts.iter().map(|host| HostPattern::parse(host)).collect()
 }
 
 /// The one table of an edge's listener.
-pub(crate) fn edge(
-    inputs: Inputs<'_>,
-    settings: &Settings,
-    over_tls: bool,
-    problems: &mut Vec<Problem>,
-) -> RouteTables {
-    let place = Place::Edge { over_tls };
-    let mut tables = RouteTables::empty();
-    let mut groups = Groups::new(&Shared::new(inputs.resources));
-    each_route(inputs.resources, place, settings, problems, |context, route, _| {
-        tables.note(context.hosts(), &route.targets);
-        add(&mut groups, context, &route);
-    });
+pub(crate) fn edge(groups: &Groups, settings: &Settings, over_tls: bool) -> RouteConfiguration {
     // Requests to unknown hosts get an answer, too.
-    groups.by_host.entry(HostPattern::Any).or_default();
-    let hosts = virtual_hosts(groups.by_host.keys()).into_iter();
-    let hosts = hosts.map(|host| virtual_host(&host, &groups, vec![host.domain()]));
+    let patterns = groups.by_host.keys().chain([&HostPattern::Any]);
+    let hosts = virtual_hosts(patterns).into_iter();
+    let hosts = hosts.map(|host| virtual_host(&host, groups, vec![host.domain()]));
     let mut table = table(edge_name(over_tls).to_owned(), hosts.collect());
     let port = if over_tls { settings.edge_https_port } else { settings.edge_http_port };
     table.request_headers_to_add = client_headers(port);
-    tables.tables.push(table);
-    tables
+    table
 }
 
 /// What APISIX tells upstreams of the client, whatever the client says itself.
@@ -112,36 +124,6 @@ fn client_headers(port: u16) -> Vec<HeaderValueOption> {
         set("x-real-ip", "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%".to_owned()),
         set("x-forwarded-port", port.to_string()),
     ]
-}
-
-/// The routes of the mesh by port, from which tables and single virtual hosts are made.
-pub(crate) struct MeshRoutes {
-    pub(crate) by_port: BTreeMap<u16, Groups>,
-    pub(crate) targets: Targets,
-    /// The clusters behind each host.
-    pub(crate) clusters: BTreeMap<String, BTreeSet<String>>,
-}
-
-/// The routes of the sidecars.
-pub(crate) fn mesh_routes(
-    inputs: Inputs<'_>,
-    settings: &Settings,
-    problems: &mut Vec<Problem>,
-) -> MeshRoutes {
-    let mut tables = RouteTables::empty();
-    let shared = Shared::new(inputs.resources);
-    let mut by_port: BTreeMap<u16, Groups> = BTreeMap::new();
-    for port in &settings.service_ports {
-        by_port.entry(*port).or_insert_with(|| Groups::new(&shared));
-    }
-    each_route(inputs.resources, Place::Mesh, settings, problems, |context, route, ports| {
-        tables.note(context.hosts(), &route.targets);
-        for port in ports {
-            add(by_port.entry(*port).or_insert_with(|| Groups::new(&shared)), context, &route);
-        }
-    });
-    let RouteTables { targets, clusters, .. } = tables;
-    MeshRoutes { by_port, targets, clusters }
 }
 
 /// The table of a port with all hosts of the mesh.
@@ -196,55 +178,10 @@ pub(crate) fn known_host(
     covered.then(|| virtual_host(&host, groups, mesh_domains(&host, addresses)))
 }
 
-impl RouteTables {
-    fn empty() -> Self {
-        Self { tables: Vec::new(), targets: Targets::new(), clusters: BTreeMap::new() }
-    }
-
-    fn note(&mut self, hosts: &[String], targets: &Targets) {
-        for host in hosts {
-            let clusters = self.clusters.entry(host.clone()).or_default();
-            clusters.extend(targets.keys().cloned());
-        }
-        self.targets.extend(targets.iter().map(|(name, target)| (name.clone(), target.clone())));
-    }
-}
-
-fn each_route(
-    resources: &Resources,
-    place: Place,
-    settings: &Settings,
-    problems: &mut Vec<Problem>,
-    mut with: impl FnMut(&crate::targets::RouteContext<'_>, routes::TranslatedRoute, &[u16]),
-) {
-    for context in contexts(resources, place, problems) {
-        let translated = routes::translate(&context, place, settings.edge_https_port);
-        let ports = ports(&context, &settings.service_ports);
-        match translated.and_then(|route| ports.map(|ports| (route, ports))) {
-            Ok((route, ports)) => with(&context, route, &ports),
-            Err(error) => problems.push(error.of(&context.key)),
-        }
-    }
-}
-
-fn add(
-    groups: &mut Groups,
-    context: &crate::targets::RouteContext<'_>,
-    route: &routes::TranslatedRoute,
-) {
-    let hosts = context.hosts();
-    if hosts.is_empty() {
-        groups.by_host.entry(HostPattern::Any).or_default().add(context, route);
-    }
-    for host in hosts {
-        groups.by_host.entry(HostPattern::parse(host)).or_default().add(context, route);
-    }
-}
-
 fn virtual_host(host: &HostPattern, groups: &Groups, domains: Vec<String>) -> VirtualHost {
     let of_host = groups_for(host, &groups.by_host);
     let rest = groups.shared.without_route.as_ref();
-    let authenticates = of_host.iter().any(|group| group.authenticates)
+    let authenticates = of_host.iter().any(|group| group.authenticates())
         || rest.is_some_and(|chain| chain.authenticates);
     let known =
         authenticates.then(|| (chain::CONSUMERS.to_owned(), groups.shared.consumers().clone()));

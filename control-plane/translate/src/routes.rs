@@ -9,8 +9,9 @@ mod values;
 mod vars;
 
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use rpds::RedBlackTreeMapSync;
 use weft_control_model::{Method, Plugins};
 use weft_xds_proto::pb::envoy::config::core::v3::header_value_option::HeaderAppendAction;
 use weft_xds_proto::pb::envoy::config::route::v3::{
@@ -35,12 +36,18 @@ const NOT_FOUND: &str = "{\"error_msg\":\"404 Route Not Found\"}\n";
 const NO_UPSTREAM: &str =
     "{\"error_msg\":\"missing upstream configuration in Route or Service\"}\n";
 
-/// Routes of one host pattern in the order of trial.
-#[derive(Debug, Default)]
+/// Routes of one host pattern in the order of trial. A clone costs nothing.
+#[derive(Debug, Clone)]
 pub(crate) struct RouteGroup {
-    routes: BTreeMap<Precedence, Vec<Route>>,
-    /// Whether one of them asks who is there.
-    pub(crate) authenticates: bool,
+    routes: RedBlackTreeMapSync<Precedence, Arc<[Route]>>,
+    /// How many ask who is there.
+    authenticating: usize,
+}
+
+impl Default for RouteGroup {
+    fn default() -> Self {
+        Self { routes: RedBlackTreeMapSync::new_sync(), authenticating: 0 }
+    }
 }
 
 /// Path first, then priority, then age; the last two tell equal ones apart.
@@ -48,27 +55,53 @@ type Precedence = (PathPattern, Reverse<i64>, u64, String, usize);
 
 impl RouteGroup {
     /// Adds a translated route.
-    pub(crate) fn add(&mut self, context: &RouteContext<'_>, translated: &TranslatedRoute) {
-        for (index, (path, routes)) in translated.by_path.iter().enumerate() {
-            let priority = Reverse(context.route.priority);
-            let id = context.key.to_string();
-            let place = (path.clone(), priority, context.created, id, index);
-            self.routes.insert(place, routes.clone());
+    pub(crate) fn add(&mut self, translated: &TranslatedRoute) {
+        for (precedence, routes) in translated.by_precedence() {
+            self.routes.insert_mut(precedence, Arc::clone(routes));
         }
-        self.authenticates |= translated.authenticates;
+        self.authenticating += usize::from(translated.authenticates);
+    }
+
+    /// Takes out what was added.
+    pub(crate) fn remove(&mut self, translated: &TranslatedRoute) {
+        for (precedence, _) in translated.by_precedence() {
+            self.routes.remove_mut(&precedence);
+        }
+        self.authenticating -= usize::from(translated.authenticates);
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Route> {
-        self.routes.values().flatten()
+        self.routes.values().flat_map(|routes| routes.iter())
+    }
+
+    /// Whether one of them asks who is there.
+    pub(crate) fn authenticates(&self) -> bool {
+        self.authenticating > 0
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.routes.is_empty()
     }
 }
 
 /// A route as Envoy's routes, for each of its paths.
 pub(crate) struct TranslatedRoute {
-    by_path: Vec<(PathPattern, Vec<Route>)>,
+    by_path: Vec<(PathPattern, Arc<[Route]>)>,
     authenticates: bool,
+    priority: i64,
+    created: u64,
+    id: String,
     /// The upstreams that it leads to.
     pub(crate) targets: Targets,
+}
+
+impl TranslatedRoute {
+    fn by_precedence(&self) -> impl Iterator<Item = (Precedence, &Arc<[Route]>)> {
+        self.by_path.iter().enumerate().map(|(index, (path, routes))| {
+            let priority = Reverse(self.priority);
+            ((path.clone(), priority, self.created, self.id.clone(), index), routes)
+        })
+    }
 }
 
 /// Translates a route.
@@ -107,10 +140,16 @@ pub(crate) fn translate(
                 routes.push(branch.route(context, &path, all));
             }
         }
-        by_path.push((path, routes));
+        by_path.push((path, routes.into()));
     }
-    let authenticates = chain.is_some_and(|chain| chain.authenticates);
-    Ok(TranslatedRoute { by_path, authenticates, targets })
+    Ok(TranslatedRoute {
+        by_path,
+        authenticates: chain.is_some_and(|chain| chain.authenticates),
+        priority: context.route.priority,
+        created: context.created,
+        id: context.key.to_string(),
+        targets,
+    })
 }
 
 /// The answer to what matches no route, after these plugins.

@@ -1,8 +1,8 @@
 //! What is served where, and under which names.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
-use weft_control_model::{ResourceKey, ResourceKind, Resources, Scheme, Scope};
+use weft_control_model::{Resources, Scheme};
 
 use crate::problem::{Problem, Unsupported};
 use crate::targets::{RouteContext, Target, of_service, service_key};
@@ -34,62 +34,6 @@ pub(crate) struct TcpService {
     pub(crate) host: String,
     pub(crate) ports: Vec<u16>,
     pub(crate) target: Target,
-}
-
-/// The hosts by which the mesh's services are called, exact names only: those that want a
-/// virtual address.
-pub fn mesh_hosts(resources: &Resources, service_ports: &[u16]) -> BTreeMap<String, MeshHost> {
-    let mut hosts: BTreeMap<String, MeshHost> = BTreeMap::new();
-    let mut problems = Vec::new();
-    for context in contexts(resources, Place::Mesh, &mut problems) {
-        let Ok(ports) = ports(&context, service_ports) else { continue };
-        for host in context.hosts().iter().filter(|host| !host.contains('*')) {
-            hosts.entry(host.clone()).or_default().ports.extend(&ports);
-        }
-    }
-    for service in tcp_services(resources, &mut problems) {
-        let host = hosts.entry(service.host).or_default();
-        host.ports.extend(&service.ports);
-        host.tcp.extend(service.ports);
-    }
-    hosts
-}
-
-/// The routes served in a place, those of services without routes included.
-pub(crate) fn contexts<'a>(
-    resources: &'a Resources,
-    place: Place,
-    problems: &mut Vec<Problem>,
-) -> Vec<RouteContext<'a>> {
-    let hidden = if place == Place::Mesh { Scope::Edge } else { Scope::Mesh };
-    let mut contexts = Vec::new();
-    let mut with_routes = BTreeSet::new();
-    for item in resources.routes.iter().filter(|item| item.value.scope() != hidden) {
-        with_routes.extend(item.value.service_id.as_ref());
-        if !item.value.enabled {
-            continue;
-        }
-        match RouteContext::of_route(resources, item) {
-            Ok(context) => contexts.push(context),
-            Err(error) => {
-                let key = ResourceKey::new(ResourceKind::Route, item.id.clone());
-                problems.push(error.of(&key));
-            }
-        }
-    }
-    if place == Place::Mesh {
-        let alone = resources.services.iter().filter(|service| !with_routes.contains(&service.id));
-        for service in alone {
-            match of_service(resources, service) {
-                Ok(Some(target)) if !service.value.hosts.is_empty() && !is_tcp(&target) => {
-                    contexts.push(RouteContext::of_service(resources, service));
-                }
-                Ok(_) => {}
-                Err(error) => problems.push(error.of(&service_key(service))),
-            }
-        }
-    }
-    contexts
 }
 
 /// Services whose upstream is one of TCP connections.
@@ -127,7 +71,7 @@ pub(crate) fn tcp_services(resources: &Resources, problems: &mut Vec<Problem>) -
     services
 }
 
-fn is_tcp(target: &Target) -> bool {
+pub(crate) fn is_tcp(target: &Target) -> bool {
     matches!(target.upstream.scheme, Scheme::Tcp | Scheme::Tls)
 }
 

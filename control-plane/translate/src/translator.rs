@@ -1,31 +1,31 @@
 //! The translation as a whole, and what is kept of it from one change to the next.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
-use weft_control_model::{
-    Collection, DiscoverError, Endpoints, MeshConfig, PeerAuthentication, Resources,
-    Targets as NodesOrRegistry, Upstream,
-};
-use weft_xds_ads::{NodeResources, TypeResources, VersionedResource};
+use weft_control_model::Resources;
+use weft_xds_ads::{NodeResources, TypeResources};
 use weft_xds_proto::ResourceType;
 use weft_xds_proto::pb::envoy::config::cluster::v3::{Cluster, cluster::DiscoveryType};
 
 use crate::authorization::Guards;
 use crate::chain;
 use crate::cluster::{self, as_downstream, original_destination, set_http_options};
+use crate::contributions::{Changes, Contributions};
 use crate::edge;
+use crate::hosts::HostPattern;
 use crate::inbound;
-use crate::layer::{LayerBuilder, ResourceMap, joined, replace, versioned};
+use crate::layer::{LayerBuilder, joined, replace};
 use crate::lean::{Lean, Source};
 use crate::names::Names;
 use crate::node::{Families, Inbound, InboundKinds, NodeProfile};
 use crate::outbound::Outbound;
-use crate::problem::{Problem, Unsupported};
-use crate::route_tables::{self, BLACK_HOLE, PASSTHROUGH};
-use crate::served::{TcpService, tcp_services};
+use crate::problem::Problem;
+use crate::route_tables::{BLACK_HOLE, PASSTHROUGH, edge as edge_table};
+use crate::served::{MeshHost, TcpService, tcp_services};
 use crate::settings::{Inputs, Settings, VirtualAddresses};
-use crate::targets::{Target, Targets};
+use crate::targets::Target;
+use crate::upstreams::{Upstreams, Wanted};
 use crate::virtual_hosts::VirtualHosts;
 
 /// Turns resources into what nodes are sent.
@@ -35,14 +35,18 @@ use crate::virtual_hosts::VirtualHosts;
 pub struct Translator {
     settings: Settings,
     seen: Option<Seen>,
-    configured: Configured,
-    built: BTreeMap<String, Built>,
-    mesh: Upstreams,
-    edge: Upstreams,
+    contributions: Contributions,
+    /// What was taken up and is not translated yet.
+    changes: Changes,
+    tcp: Tcp,
+    hosts: Arc<VirtualHosts>,
+    counts: Generations,
+    upstreams: Upstreams,
     mesh_routes: Arc<TypeResources>,
     /// The generation of `mesh_routes`, which are made when somebody is sent them.
     mesh_routes_of: u64,
     edge_routes: Arc<TypeResources>,
+    edge_routes_of: u64,
     secrets: Arc<TypeResources>,
     edge_listeners: HashMap<EdgeKind, Arc<TypeResources>>,
     /// By inbound side, and whether services are fetched on demand.
@@ -51,52 +55,75 @@ pub struct Translator {
     sidecar_clusters: HashMap<InboundKinds, (Arc<TypeResources>, Arc<TypeResources>)>,
     lean: Lean,
     names: Names,
+    /// Of what is neither route nor upstream.
+    standing_problems: Vec<Problem>,
     problems: Vec<Problem>,
-}
-
-/// The upstreams that the routes of a place lead to.
-#[derive(Default)]
-struct Upstreams {
-    names: BTreeSet<String>,
-    clusters: Arc<TypeResources>,
-    endpoints: Arc<TypeResources>,
+    moved: Moved,
 }
 
 /// The inputs at the last update.
 struct Seen {
-    revision: u64,
     resources: Resources,
-    addresses: VirtualAddresses,
+    addresses: Arc<VirtualAddresses>,
 }
 
 /// The families of an edge's addresses, and whether it is sent private keys.
 type EdgeKind = (Families, bool);
 
-/// What follows from the configuration alone.
+/// What is there for connections that are no HTTP, with what is not served of it.
 #[derive(Default)]
-struct Configured {
-    targets: Targets,
-    tcp_services: Vec<TcpService>,
-    http_ports: Vec<u16>,
-    hosts: Arc<VirtualHosts>,
-    clusters_of: BTreeMap<String, BTreeSet<String>>,
+struct Tcp {
+    services: Vec<TcpService>,
     problems: Vec<Problem>,
-    /// Counts the changes of what stands above.
-    generation: u64,
+    by_cluster: HashMap<String, OfCluster>,
 }
 
-/// The ids and revisions of the policies.
-type Policies = Arc<[(String, u64)]>;
+/// The last service that leads to a cluster.
+#[derive(Default)]
+struct OfCluster {
+    service: Option<usize>,
+}
 
-/// A translated upstream with what it was made of.
-struct Built {
-    upstream: Arc<Upstream>,
-    endpoints: Endpoints,
-    mesh: Arc<MeshConfig>,
-    policies: Policies,
-    cluster: Arc<VersionedResource>,
-    assignment: Option<Arc<VersionedResource>>,
-    problems: Vec<Problem>,
+impl Tcp {
+    fn of(resources: &Resources) -> Self {
+        let mut problems = Vec::new();
+        let services = tcp_services(resources, &mut problems);
+        let mut by_cluster: HashMap<String, OfCluster> = HashMap::new();
+        for (index, service) in services.iter().enumerate() {
+            by_cluster.entry(service.target.cluster.clone()).or_default().service = Some(index);
+        }
+        Self { services, problems, by_cluster }
+    }
+
+    fn targets(&self) -> impl Iterator<Item = &Target> {
+        self.services.iter().map(|service| &service.target)
+    }
+}
+
+/// How often something changed.
+#[derive(Default)]
+struct Generations {
+    /// The mesh's routes.
+    mesh: u64,
+    /// The edges' routes.
+    edge: u64,
+    /// What the sidecars' listeners are made of.
+    listeners: u64,
+    /// The names of the mesh's hosts, with their ports and addresses.
+    names: u64,
+}
+
+/// For whom something changed.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Moved {
+    /// Nobody.
+    #[default]
+    Nothing,
+    /// Edges and those who are sent all tables perhaps, of the others those who asked for a host
+    /// or an address among these. They have nothing new but virtual hosts.
+    Hosts(BTreeSet<String>),
+    /// Anybody.
+    Everything,
 }
 
 /// The listeners of sidecars of the same inbound side.
@@ -109,43 +136,91 @@ impl Translator {
     /// A translator that has seen nothing yet.
     pub fn new(settings: Settings) -> Self {
         Self {
+            contributions: Contributions::new(settings.clone()),
             settings,
             seen: None,
-            configured: Configured::default(),
-            built: BTreeMap::new(),
-            mesh: Upstreams::default(),
-            edge: Upstreams::default(),
+            changes: Changes::default(),
+            tcp: Tcp::default(),
+            hosts: Arc::default(),
+            counts: Generations::default(),
+            upstreams: Upstreams::default(),
             mesh_routes: Arc::default(),
             mesh_routes_of: 0,
             edge_routes: Arc::default(),
+            edge_routes_of: 0,
             secrets: Arc::default(),
             edge_listeners: HashMap::new(),
             sidecars: HashMap::new(),
             sidecar_clusters: HashMap::new(),
             lean: Lean::default(),
             names: Names::default(),
+            standing_problems: Vec::new(),
             problems: Vec::new(),
+            moved: Moved::Nothing,
         }
+    }
+
+    /// Takes up the configuration; the hosts of the mesh that may be new, which are to have a
+    /// virtual address before the update.
+    pub fn read(&mut self, resources: &Resources) -> BTreeSet<String> {
+        let changes = self.contributions.update(resources);
+        if changes.services {
+            let before = std::mem::replace(&mut self.tcp, Tcp::of(resources));
+            let clusters = before.by_cluster.into_keys();
+            self.changes.targets.extend(clusters.chain(self.tcp.by_cluster.keys().cloned()));
+        }
+        let of_tcp = changes.services.then_some(&self.tcp.services).into_iter().flatten();
+        let of_tcp = of_tcp.map(|service| service.host.clone());
+        let named = changes.new_hosts.iter().filter(|host| !host.contains('*')).cloned();
+        let hosts = named.chain(of_tcp).collect();
+        self.changes.extend(changes);
+        hosts
+    }
+
+    /// The hosts by which the mesh's services are called, exact names only: those that want a
+    /// virtual address.
+    pub fn hosts(&self) -> BTreeMap<String, MeshHost> {
+        let called = self.contributions.hosts();
+        let mut hosts: BTreeMap<_, _> = called.map(|(host, one)| (host.clone(), one)).collect();
+        for service in &self.tcp.services {
+            let host = hosts.entry(service.host.clone()).or_default();
+            host.ports.extend(&service.ports);
+            host.tcp.extend(&service.ports);
+        }
+        hosts
     }
 
     /// Brings the translation up to the inputs. Work is done for what changed.
     pub fn update(&mut self, inputs: Inputs<'_>) {
-        let unchanged = self.seen.as_ref().is_some_and(|seen| {
-            seen.revision == inputs.resources.revision && seen.addresses == *inputs.addresses
+        self.read(inputs.resources);
+        let changes = std::mem::take(&mut self.changes);
+        let addresses = self.changed_addresses(inputs.addresses);
+        let policies = self.seen.as_ref().is_none_or(|seen| {
+            let (before, after) = (&seen.resources, inputs.resources);
+            !(before.peer_authentications.is_same(&after.peer_authentications)
+                && before.authorization_policies.is_same(&after.authorization_policies))
         });
-        if !unchanged {
-            self.configure(inputs);
-            self.seen = Some(Seen {
-                revision: inputs.resources.revision,
-                resources: inputs.resources.clone(),
-                addresses: inputs.addresses.clone(),
-            });
+        self.note(&changes, &addresses, policies);
+        self.seen = Some(Seen {
+            resources: inputs.resources.clone(),
+            addresses: Arc::clone(inputs.addresses),
+        });
+        self.configure(inputs, &changes, &addresses);
+        let (contributions, tcp) = (&self.contributions, &self.tcp);
+        let find = |name: &str| find(contributions, tcp, name);
+        if self.upstreams.update(inputs, &changes, find) {
+            self.moved = Moved::Everything;
         }
-        self.build_clusters(inputs);
-        let of_clusters = self.built.values().flat_map(|built| &built.problems);
-        self.problems = self.configured.problems.iter().chain(of_clusters).cloned().collect();
+        let configured = self.contributions.problems().chain(&self.tcp.problems);
+        let configured = configured.chain(&self.standing_problems);
+        self.problems = configured.chain(self.upstreams.problems()).cloned().collect();
         self.problems.sort();
         self.problems.dedup();
+    }
+
+    /// For whom something changed since this was last asked.
+    pub fn moved(&mut self) -> Moved {
+        std::mem::take(&mut self.moved)
     }
 
     /// What of the configuration isn't served, or not as written.
@@ -155,17 +230,23 @@ impl Translator {
 
     /// How many endpoints stand behind a host of the mesh.
     pub fn endpoints_behind(&self, host: &str) -> usize {
-        let clusters = self.configured.clusters_of.get(host).into_iter().flatten();
-        let built = clusters.filter_map(|name| self.built.get(name));
-        built.map(|built| built.endpoints.len()).sum()
+        self.clusters_of(host).iter().map(|name| self.upstreams.endpoints_behind(name)).sum()
+    }
+
+    fn clusters_of(&self, host: &str) -> BTreeSet<String> {
+        let tcp = self.tcp.services.iter().filter(|service| service.host == host);
+        let tcp = tcp.map(|service| service.target.cluster.clone());
+        self.contributions.clusters_of(host).into_iter().chain(tcp).collect()
     }
 
     /// What a node is sent.
     pub fn node(&mut self, profile: &NodeProfile) -> NodeResources {
         let sent = self.for_traffic(profile);
         let Some(seen) = self.seen.as_ref().filter(|_| profile.answers_dns()) else { return sent };
-        let (generation, ports) = (self.configured.generation, &self.settings.service_ports);
-        let table = self.names.table(generation, &seen.resources, &seen.addresses, ports);
+        let addresses = Arc::clone(&seen.addresses);
+        let mut names = std::mem::take(&mut self.names);
+        let table = names.table(self.counts.names, || self.hosts(), &addresses);
+        self.names = names;
         sent.with(ResourceType::NameTable, table)
     }
 
@@ -177,109 +258,150 @@ impl Translator {
             let secrets =
                 if profile.is_trusted() { Arc::clone(&self.secrets) } else { Arc::default() };
             return empty
-                .with(ResourceType::Endpoint, Arc::clone(&self.edge.endpoints))
-                .with(ResourceType::Cluster, Arc::clone(&self.edge.clusters))
+                .with(ResourceType::Endpoint, Arc::clone(&self.upstreams.edge.endpoints))
+                .with(ResourceType::Cluster, Arc::clone(&self.upstreams.edge.clusters))
                 .with(ResourceType::Listener, listeners)
-                .with(ResourceType::Route, Arc::clone(&self.edge_routes))
+                .with(ResourceType::Route, self.edge_tables())
                 .with(ResourceType::Secret, secrets);
         }
         let inbound = profile.inbound(&seen.resources);
-        let sent = empty.with(ResourceType::Endpoint, Arc::clone(&self.mesh.endpoints));
+        let sent = empty.with(ResourceType::Endpoint, Arc::clone(&self.upstreams.mesh.endpoints));
         let Some(hosts) = profile.on_demand() else {
             return sent
                 .with(ResourceType::Cluster, self.clusters_with(&inbound))
                 .with(ResourceType::Listener, self.sidecar(inbound, false))
                 .with(ResourceType::Route, self.whole_tables());
         };
-        let revision = seen.resources.revision;
-        let Configured { hosts: mesh, clusters_of, generation, .. } = &self.configured;
-        let source = Source {
-            mesh,
-            clusters_of,
-            upstreams: &self.mesh.clusters,
-            revision,
-            generation: *generation,
-        };
-        sent.with(ResourceType::Cluster, self.lean.clusters(&inbound, hosts, &source))
-            .with(ResourceType::Route, self.lean.tables(hosts, &source))
-            .with(ResourceType::VirtualHost, self.lean.hosts(&source))
+        let clusters = self.with_source(|lean, source| lean.clusters(&inbound, hosts, source));
+        let tables = self.with_source(|lean, source| lean.tables(hosts, source));
+        sent.with(ResourceType::Cluster, clusters)
+            .with(ResourceType::Route, tables)
+            .with(ResourceType::VirtualHost, self.hosts_by_name())
             .with(ResourceType::Listener, self.sidecar(inbound, true))
+    }
+
+    /// Every virtual host of the mesh, by name alone.
+    pub fn hosts_by_name(&mut self) -> Arc<TypeResources> {
+        self.with_source(Lean::hosts)
+    }
+
+    fn with_source<R>(&mut self, of: impl FnOnce(&mut Lean, &Source<'_>) -> R) -> R {
+        let mut lean = std::mem::take(&mut self.lean);
+        let source = Source {
+            mesh: &self.hosts,
+            clusters_of: &|host: &str| self.clusters_of(host),
+            upstreams: &self.upstreams.mesh.clusters,
+            revision: self.seen.as_ref().map_or(0, |seen| seen.resources.revision),
+            generation: self.counts.mesh,
+        };
+        let made = of(&mut lean, &source);
+        self.lean = lean;
+        made
+    }
+
+    /// The edges' tables.
+    fn edge_tables(&mut self) -> Arc<TypeResources> {
+        if self.edge_routes_of != self.counts.edge {
+            self.edge_routes_of = self.counts.edge;
+            let groups = self.contributions.edge.iter().zip([false, true]);
+            let tables =
+                groups.map(|(groups, over_tls)| edge_table(groups, &self.settings, over_tls));
+            let tables: Vec<_> = tables.collect();
+            add_tables(&mut self.edge_routes, &tables);
+        }
+        Arc::clone(&self.edge_routes)
     }
 
     /// The mesh's tables with all hosts.
     fn whole_tables(&mut self) -> Arc<TypeResources> {
-        if self.mesh_routes_of != self.configured.generation {
-            self.mesh_routes_of = self.configured.generation;
-            add_tables(&mut self.mesh_routes, &self.configured.hosts.whole_tables());
+        if self.mesh_routes_of != self.counts.mesh {
+            self.mesh_routes_of = self.counts.mesh;
+            add_tables(&mut self.mesh_routes, &self.hosts.whole_tables());
         }
         Arc::clone(&self.mesh_routes)
     }
 
-    /// Routes, secrets, and which clusters there are to be.
-    fn configure(&mut self, inputs: Inputs<'_>) {
-        let mut problems = Vec::new();
-        let settings = &self.settings;
-        let mesh = route_tables::mesh_routes(inputs, settings, &mut problems);
-        let mut clusters_of = mesh.clusters;
-        let mut targets = mesh.targets;
-        let policy = inputs.resources.mesh.outbound_traffic_policy;
-        let hosts = VirtualHosts::new(mesh.by_port, inputs.addresses.clone(), policy);
-        let http_ports = hosts.ports().collect();
-        let hosts = Arc::new(hosts);
-        let (mut edge_tables, mut edge_names) = (Vec::new(), BTreeSet::new());
-        let mut mesh_names: BTreeSet<_> = targets.keys().cloned().collect();
-        for over_tls in [false, true] {
-            let edge = route_tables::edge(inputs, settings, over_tls, &mut problems);
-            edge_names.extend(edge.targets.keys().cloned());
-            targets.extend(edge.targets);
-            edge_tables.extend(edge.tables);
+    /// The hosts whose virtual addresses changed, with these; nothing if none did.
+    fn changed_addresses(&self, addresses: &Arc<VirtualAddresses>) -> BTreeSet<String> {
+        let Some(seen) = &self.seen else { return BTreeSet::new() };
+        if Arc::ptr_eq(&seen.addresses, addresses) {
+            return BTreeSet::new();
         }
-        add_tables(&mut self.edge_routes, &edge_tables);
-        let tcp_services = tcp_services(inputs.resources, &mut problems);
-        for service in &tcp_services {
-            let Target { cluster, .. } = &service.target;
-            clusters_of.entry(service.host.clone()).or_default().insert(cluster.clone());
-            mesh_names.insert(cluster.clone());
-            targets.insert(cluster.clone(), service.target.clone());
-        }
-        (self.mesh.names, self.edge.names) = (mesh_names, edge_names);
-        let mut secrets = LayerBuilder::over(&self.secrets);
-        for secret in edge::secrets(inputs.resources, &targets) {
-            secrets.add(&secret.name, &secret);
-        }
-        let secrets = secrets.finish();
-        replace(&mut self.secrets, secrets);
-        problems.extend(chain::problems(inputs.resources));
-        // Only the problems of certificates are wanted of it here.
-        let families = Families { v4: true, v6: false };
-        edge::https_listener(families, settings, inputs.resources, &mut problems);
-        let generation = self.configured.generation + 1;
-        self.configured = Configured {
-            targets,
-            tcp_services,
-            http_ports,
-            hosts,
-            clusters_of,
-            problems,
-            generation,
+        let differing = |one: &VirtualAddresses, other: &VirtualAddresses| -> Vec<String> {
+            let differing = one.iter().filter(|(host, address)| other.get(*host) != Some(address));
+            differing.flat_map(|(host, address)| [host.clone(), address.to_string()]).collect()
         };
-        let known: Vec<_> = self.edge_listeners.keys().copied().collect();
-        for kind in known {
-            self.build_edge_listeners(kind, inputs.resources);
+        let (gone, new) =
+            (differing(&seen.addresses, addresses), differing(addresses, &seen.addresses));
+        gone.into_iter().chain(new).collect()
+    }
+
+    /// Counts, and keeps in mind for whom it is.
+    fn note(&mut self, changes: &Changes, addresses: &BTreeSet<String>, policies: bool) {
+        let first = self.seen.is_none();
+        let widely = first || policies || changes.everything || changes.edge_listeners;
+        let exact = changes.hosts.iter().all(|host| matches!(host, HostPattern::Exact(_)));
+        let counts = &mut self.counts;
+        let mesh = widely || !changes.hosts.is_empty() || !addresses.is_empty();
+        counts.mesh += u64::from(mesh);
+        counts.edge += u64::from(widely || changes.at_edges);
+        let ports = self.hosts.ports().eq(self.contributions.mesh.keys().copied());
+        let listeners = widely || changes.services || !addresses.is_empty() || !ports;
+        counts.listeners += u64::from(listeners);
+        let names = listeners || changes.names;
+        counts.names += u64::from(names);
+        if names || !exact {
+            self.moved = Moved::Everything;
+        } else if mesh || changes.at_edges {
+            let known = self.seen.as_ref().map(|seen| &seen.addresses);
+            let names = changes.hosts.iter().flat_map(|host| {
+                let name = host.domain();
+                let address = known.and_then(|known| known.get(&name)).map(ToString::to_string);
+                std::iter::once(name).chain(address)
+            });
+            match &mut self.moved {
+                Moved::Everything => {}
+                Moved::Hosts(moved) => moved.extend(names),
+                moved @ Moved::Nothing => *moved = Moved::Hosts(names.collect()),
+            }
         }
     }
 
-    fn build_clusters(&mut self, inputs: Inputs<'_>) {
-        let policies = fingerprint(&inputs.resources.peer_authentications);
-        let mut built = BTreeMap::new();
-        for (name, target) in &self.configured.targets {
-            let known = self.built.remove(name);
-            let one = build(target, inputs, &policies, known);
-            built.insert(name.clone(), one);
+    /// Virtual hosts, secrets and edges' listeners.
+    fn configure(&mut self, inputs: Inputs<'_>, changes: &Changes, addresses: &BTreeSet<String>) {
+        let exact = changes.hosts.iter().all(|host| matches!(host, HostPattern::Exact(_)));
+        let by_port = || self.contributions.mesh.clone();
+        if changes.everything || !exact || !addresses.is_empty() {
+            let policy = inputs.resources.mesh.outbound_traffic_policy;
+            let hosts = VirtualHosts::new(by_port(), Arc::clone(inputs.addresses), policy);
+            self.hosts = Arc::new(hosts);
+        } else if !changes.hosts.is_empty() {
+            let hosts = changes.hosts.iter().map(HostPattern::domain);
+            self.hosts = Arc::new(self.hosts.with(by_port(), hosts));
         }
-        self.mesh.choose(&built);
-        self.edge.choose(&built);
-        self.built = built;
+        if changes.everything || changes.edge_listeners || !changes.targets.is_empty() {
+            let targets = self.contributions.targets.values().map(|one| &one.target);
+            let targets = targets.chain(self.tcp.targets());
+            let mut secrets = LayerBuilder::over(&self.secrets);
+            for secret in edge::secrets(inputs.resources, targets) {
+                secrets.add(&secret.name, &secret);
+            }
+            let secrets = secrets.finish();
+            if replace(&mut self.secrets, secrets) {
+                self.moved = Moved::Everything;
+            }
+        }
+        if changes.everything || changes.edge_listeners {
+            self.standing_problems = chain::problems(inputs.resources);
+            // Only the problems of certificates are wanted of it here.
+            let families = Families { v4: true, v6: false };
+            let problems = &mut self.standing_problems;
+            edge::https_listener(families, &self.settings, inputs.resources, problems);
+            let known: Vec<_> = self.edge_listeners.keys().copied().collect();
+            for kind in known {
+                self.build_edge_listeners(kind, inputs.resources);
+            }
+        }
     }
 
     fn edge_listeners(&mut self, kind: EdgeKind) -> Arc<TypeResources> {
@@ -312,7 +434,7 @@ impl Translator {
 
     /// The listeners of a sidecar.
     fn sidecar(&mut self, inbound: Inbound, on_demand: bool) -> Arc<TypeResources> {
-        let generation = self.configured.generation;
+        let generation = self.counts.listeners;
         let key = (inbound, on_demand);
         let known = self.sidecars.get(&key);
         if let Some(set) = known.filter(|set| set.generation == generation) {
@@ -339,7 +461,7 @@ impl Translator {
         let kinds = inbound.kinds();
         let known = self.sidecar_clusters.get(&kinds);
         if let Some((shared, all)) = known
-            && Arc::ptr_eq(shared, &self.mesh.clusters)
+            && Arc::ptr_eq(shared, &self.upstreams.mesh.clusters)
         {
             return Arc::clone(all);
         }
@@ -348,12 +470,13 @@ impl Translator {
         for cluster in inbound::clusters(inbound) {
             own.add(&cluster.name, &cluster);
         }
-        let all = joined(&self.mesh.clusters, own.finish());
+        let all = joined(&self.upstreams.mesh.clusters, own.finish());
         if self.sidecar_clusters.len() > MOST_SIDECAR_SETS {
-            let current = &self.mesh.clusters;
+            let current = &self.upstreams.mesh.clusters;
             self.sidecar_clusters.retain(|_, (shared, _)| Arc::ptr_eq(shared, current));
         }
-        self.sidecar_clusters.insert(kinds, (Arc::clone(&self.mesh.clusters), Arc::clone(&all)));
+        self.sidecar_clusters
+            .insert(kinds, (Arc::clone(&self.upstreams.mesh.clusters), Arc::clone(&all)));
         all
     }
 
@@ -365,12 +488,13 @@ impl Translator {
         let Some(seen) = &self.seen else { return Vec::new() };
         let mesh = &seen.resources.mesh;
         let access_log = self.settings.access_log.as_deref();
+        let http_ports: Vec<_> = self.hosts.ports().collect();
         let outbound = Outbound {
             families: inbound.families,
             on_demand,
             policy: mesh.outbound_traffic_policy,
-            http_ports: &self.configured.http_ports,
-            tcp_services: &self.configured.tcp_services,
+            http_ports: &http_ports,
+            tcp_services: &self.tcp.services,
             addresses: &seen.addresses,
             access_log,
         };
@@ -379,24 +503,6 @@ impl Translator {
         let guards = Guards::of(inbound.authorization.iter().filter_map(|id| policies.get(id)));
         listeners.push(inbound::listener(inbound, &mesh.trust_domain, access_log, &guards));
         listeners
-    }
-}
-
-impl Upstreams {
-    /// Takes those of this place out of all, with the clusters that every node has.
-    fn choose(&mut self, built: &BTreeMap<String, Built>) {
-        let (mut clusters, mut endpoints) = (ResourceMap::new(), ResourceMap::new());
-        for name in &self.names {
-            let Some(one) = built.get(name) else { continue };
-            clusters.insert(name.clone(), Arc::clone(&one.cluster));
-            endpoints.extend(one.assignment.iter().map(|body| (name.clone(), Arc::clone(body))));
-        }
-        for cluster in standing_clusters() {
-            let known = self.clusters.resources.get(&cluster.name);
-            clusters.insert(cluster.name.clone(), versioned(&cluster, known));
-        }
-        replace(&mut self.clusters, clusters);
-        replace(&mut self.endpoints, endpoints);
     }
 }
 
@@ -425,61 +531,16 @@ pub(crate) fn standing_clusters() -> [Cluster; 2] {
     [passthrough, black_hole]
 }
 
-/// Changes when any policy does.
-fn fingerprint(policies: &Collection<PeerAuthentication>) -> Policies {
-    policies.iter().map(|item| (item.id.to_string(), item.modified)).collect()
-}
-
-fn build(target: &Target, inputs: Inputs<'_>, policies: &Policies, known: Option<Built>) -> Built {
-    let mut problems = Vec::new();
-    let endpoints = endpoints(target, inputs).unwrap_or_else(|error| {
-        let field = error.to_string();
-        let (field, reason) = field.split_once(": ").unwrap_or(("upstream", field.as_str()));
-        problems.push(Unsupported::new(field, reason).of(&target.owner));
-        no_endpoints()
-    });
-    let mesh = &inputs.resources.mesh;
-    let reusable = known.as_ref().is_some_and(|known| {
-        (Arc::ptr_eq(&known.upstream, &target.upstream) || known.upstream == target.upstream)
-            && Arc::ptr_eq(&known.endpoints, &endpoints)
-            && Arc::ptr_eq(&known.mesh, mesh)
-            && known.policies == *policies
-    });
-    let known = match known {
-        Some(known) if reusable => return known,
-        known => known,
-    };
-    let translated = cluster::translate(target, &endpoints, inputs.resources);
-    let ignored = translated.ignored.into_iter();
-    problems.extend(ignored.map(|error| Problem { served: true, ..error.of(&target.owner) }));
-    let (known_cluster, known_assignment) = match &known {
-        Some(known) => (Some(&known.cluster), known.assignment.as_ref()),
-        None => (None, None),
-    };
-    Built {
-        upstream: Arc::clone(&target.upstream),
-        endpoints,
-        mesh: Arc::clone(mesh),
-        policies: Arc::clone(policies),
-        cluster: versioned(&translated.cluster, known_cluster),
-        assignment: translated.assignment.map(|body| versioned(&body, known_assignment)),
-        problems,
-    }
-}
-
-/// What a registry knows of an upstream; nothing for one whose nodes are written down.
-fn endpoints(target: &Target, inputs: Inputs<'_>) -> Result<Endpoints, DiscoverError> {
-    match &target.upstream.targets {
-        NodesOrRegistry::Nodes(_) => Ok(no_endpoints()),
-        NodesOrRegistry::Discovery(service) if service.registry == "dns" => Ok(no_endpoints()),
-        NodesOrRegistry::Discovery(service) => {
-            inputs.registry.endpoints(service, target.upstream.scheme)
-        }
-    }
-}
-
-/// One pointer for all clusters without endpoints of a registry.
-fn no_endpoints() -> Endpoints {
-    static NONE: LazyLock<Endpoints> = LazyLock::new(|| Endpoints::from([]));
-    Arc::clone(&NONE)
+/// An upstream of a route or of connections, by its cluster's name; whether sidecars and edges
+/// lead to it.
+fn find<'a>(contributions: &'a Contributions, tcp: &'a Tcp, name: &str) -> Option<Wanted<'a>> {
+    let of_tcp = tcp.by_cluster.get(name);
+    let service = of_tcp.and_then(|one| Some(&tcp.services[one.service?].target));
+    let of_routes = contributions.targets.get(name);
+    let target = of_routes.map(|one| &one.target).or(service)?;
+    Some(Wanted {
+        target,
+        in_mesh: service.is_some() || of_routes.is_some_and(|one| one.in_mesh > 0),
+        at_edges: of_routes.is_some_and(|one| one.at_edges > 0),
+    })
 }

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use rpds::HashTrieMapSync;
 use weft_control_model::OutboundTrafficPolicy;
 use weft_xds_ads::{OnDemand, VersionedResource};
 use weft_xds_proto::pb::envoy::config::route::v3::{RouteConfiguration, VirtualHost};
@@ -20,27 +21,77 @@ const MOST_ANSWERS: usize = 65_536;
 /// The routes of the mesh, indexed by port and host, as of one configuration.
 pub(crate) struct VirtualHosts {
     by_port: BTreeMap<u16, Groups>,
-    addresses: VirtualAddresses,
-    hosts: HashMap<IpAddr, String>,
+    addresses: Arc<VirtualAddresses>,
+    hosts: Arc<HashMap<IpAddr, String>>,
     policy: OutboundTrafficPolicy,
-    answers: Mutex<HashMap<String, Arc<VersionedResource>>>,
+    answers: Mutex<Answers>,
+}
+
+/// Answers that were made. A clone costs nothing.
+#[derive(Clone)]
+struct Answers {
+    by_name: HashTrieMapSync<String, Arc<VersionedResource>>,
+    /// The names that were asked for, by the host that they are known as.
+    names: HashTrieMapSync<String, Vec<String>>,
+}
+
+impl Default for Answers {
+    fn default() -> Self {
+        Self { by_name: HashTrieMapSync::new_sync(), names: HashTrieMapSync::new_sync() }
+    }
+}
+
+impl Answers {
+    fn keep(&mut self, host: &str, name: &str, answer: Arc<VersionedResource>) {
+        if self.by_name.size() >= MOST_ANSWERS {
+            *self = Self::default();
+        }
+        self.by_name.insert_mut(name.to_owned(), answer);
+        let mut names = self.names.get(host).cloned().unwrap_or_default();
+        names.push(name.to_owned());
+        self.names.insert_mut(host.to_owned(), names);
+    }
+
+    fn forget(&mut self, host: &str) {
+        for name in self.names.get(host).into_iter().flatten() {
+            self.by_name.remove_mut(name);
+        }
+        self.names.remove_mut(host);
+    }
 }
 
 impl Default for VirtualHosts {
     fn default() -> Self {
         let policy = OutboundTrafficPolicy::AllowAny;
-        Self::new(BTreeMap::new(), VirtualAddresses::new(), policy)
+        Self::new(BTreeMap::new(), Arc::default(), policy)
     }
 }
 
 impl VirtualHosts {
     pub(crate) fn new(
         by_port: BTreeMap<u16, Groups>,
-        addresses: VirtualAddresses,
+        addresses: Arc<VirtualAddresses>,
         policy: OutboundTrafficPolicy,
     ) -> Self {
         let hosts = addresses.iter().map(|(host, address)| (*address, host.clone())).collect();
-        Self { by_port, addresses, hosts, policy, answers: Mutex::default() }
+        Self { by_port, addresses, hosts: Arc::new(hosts), policy, answers: Mutex::default() }
+    }
+
+    /// The same after a change of the routes of `hosts` alone.
+    pub(crate) fn with(
+        &self,
+        by_port: BTreeMap<u16, Groups>,
+        hosts: impl Iterator<Item = String>,
+    ) -> Self {
+        let mut answers = self.answers.lock().clone();
+        hosts.for_each(|host| answers.forget(&host));
+        Self {
+            by_port,
+            addresses: Arc::clone(&self.addresses),
+            hosts: Arc::clone(&self.hosts),
+            policy: self.policy,
+            answers: Mutex::new(answers),
+        }
     }
 
     /// The ports on which there is HTTP.
@@ -65,8 +116,8 @@ impl VirtualHosts {
         self.by_port.iter().map(table).collect()
     }
 
-    /// The answer to `<port>/<host>`.
-    fn made(&self, name: &str) -> Option<VirtualHost> {
+    /// The answer to `<port>/<host>`, with the host that it is known as.
+    fn made(&self, name: &str) -> Option<(String, VirtualHost)> {
         let (port, asked) = name.split_once('/')?;
         let groups = self.by_port.get(&port.parse().ok()?)?;
         let asked = without_port(asked).to_ascii_lowercase();
@@ -76,21 +127,18 @@ impl VirtualHosts {
         let address = asked.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
         let by_address = address.ok().and_then(|address| self.hosts.get(&address));
         let known_as = by_address.map_or_else(|| asked.trim_end_matches('.'), String::as_str);
-        Some(asked_host(&asked, known_as, groups, self.policy))
+        Some((known_as.to_owned(), asked_host(&asked, known_as, groups, self.policy)))
     }
 }
 
 impl OnDemand for VirtualHosts {
     fn find(&self, name: &str) -> Option<Arc<VersionedResource>> {
-        if let Some(known) = self.answers.lock().get(name) {
+        if let Some(known) = self.answers.lock().by_name.get(name) {
             return Some(Arc::clone(known));
         }
-        let answer = versioned(&self.made(name)?, None);
-        let mut answers = self.answers.lock();
-        if answers.len() >= MOST_ANSWERS {
-            answers.clear();
-        }
-        answers.insert(name.to_owned(), Arc::clone(&answer));
+        let (host, answer) = self.made(name)?;
+        let answer = versioned(&answer, None);
+        self.answers.lock().keep(&host, name, Arc::clone(&answer));
         Some(answer)
     }
 }
@@ -101,10 +149,32 @@ impl fmt::Debug for VirtualHosts {
     }
 }
 
+/// The host that a virtual host is asked for by, `<port>/<host>`, as [`Moved`](crate::Moved) tells
+/// of it: in lower case, without a port, brackets and a final dot.
+pub fn host_asked(name: &str) -> Option<String> {
+    let host = without_port(name.split_once('/')?.1);
+    let host = host.trim_end_matches('.').trim_start_matches('[').trim_end_matches(']');
+    Some(host.to_ascii_lowercase())
+}
+
 /// A host without its port; the colons of an IPv6 address are none.
 fn without_port(host: &str) -> &str {
     match host.rfind(':') {
         Some(colon) if host.rfind(']').is_none_or(|bracket| bracket < colon) => &host[..colon],
         _ => host,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_is_known_however_it_is_asked_for() {
+        for name in ["80/A.demo", "80/a.demo.", "8080/a.demo:80"] {
+            assert_eq!(host_asked(name).as_deref(), Some("a.demo"), "{name}");
+        }
+        assert_eq!(host_asked("80/[fd00::1]:80").as_deref(), Some("fd00::1"));
+        assert_eq!(host_asked("80"), None);
     }
 }

@@ -9,7 +9,7 @@ use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::net::{TcpListener, TcpStream};
-use weft_admin_api::{Access, AdminKey, AdminState, MeshView, Role, Trial, router};
+use weft_admin_api::{Access, AdminKey, AdminState, BoxFuture, MeshView, Role, Trial, router};
 use weft_control_model as model;
 use weft_store::{EmbeddedStore, Store};
 
@@ -161,9 +161,10 @@ impl MeshView for OneOfEach {
         vec![]
     }
 
-    fn services(&self) -> Vec<model::MeshService> {
+    fn services(&self) -> BoxFuture<'_, Vec<model::MeshService>> {
         let host = "web".to_owned();
         let virtual_address = Some(IpAddr::from([240, 0, 0, 1]));
-        vec![model::MeshService { host, virtual_address, ports: vec![80], workloads: 1 }]
+        let service = model::MeshService { host, virtual_address, ports: vec![80], workloads: 1 };
+        Box::pin(std::future::ready(vec![service]))
     }
 }

@@ -5,7 +5,10 @@
 mod server;
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures_util::future::join_all;
 use futures_util::stream::{self, StreamExt};
@@ -19,11 +22,15 @@ use server::Server;
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
+use weft_xds_client::{BoxFuture, BoxedIo, ResourceType, TcpTransport, Transport, TransportError};
+
+use crate::support::{TestNode, sidecar};
 
 /// A running program.
 struct Program {
     process: Child,
     admin: String,
+    xds: SocketAddr,
     client: Client<HttpConnector, Full<Bytes>>,
     _folder: TempDir,
 }
@@ -47,15 +54,17 @@ impl Program {
             .spawn()
             .expect("it starts");
         let mut lines = BufReader::new(process.stderr.take().expect("piped")).lines();
-        let admin = loop {
+        let (admin, xds) = loop {
             let line = lines.next_line().await.expect("a log").expect("it serves");
             if let Some((_, rest)) = line.split_once("serving admin=") {
-                break rest.split(' ').next().expect("an address").to_owned();
+                let (_, xds) = rest.split_once("plaintext=Some(").expect("where nodes connect");
+                let xds = xds.split(')').next().expect("an address").parse().expect("one");
+                break (rest.split(' ').next().expect("an address").to_owned(), xds);
             }
         };
         tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
         let client = Client::builder(TokioExecutor::new()).build_http();
-        Self { process, admin, client, _folder: folder }
+        Self { process, admin, xds, client, _folder: folder }
     }
 
     /// A request below `/apisix/admin`; nothing if it isn't answered.
@@ -69,6 +78,12 @@ impl Program {
         let status = answer.status().as_u16();
         let body = answer.into_body().collect().await.ok()?.to_bytes();
         Some((status, serde_json::from_slice(&body).unwrap_or_default()))
+    }
+
+    fn kill(&self) {
+        let id = self.process.id().expect("it runs").to_string();
+        let killed = std::process::Command::new("kill").args(["-9", &id]).status();
+        assert!(killed.expect("kill runs").success());
     }
 
     async fn routes(&self) -> BTreeSet<String> {
@@ -119,12 +134,10 @@ async fn what_one_acknowledged_before_it_was_killed_the_other_has() {
             answer.filter(|(status, _)| *status == 201).map(|_| format!("/apisix{path}"))
         };
         let mut writes = stream::iter(0..1000).map(put).buffer_unordered(32);
-        let id = a.process.id().expect("it runs").to_string();
         while let Some(written) = writes.next().await {
             acknowledged.extend(written);
             if acknowledged.len() == 200 {
-                let killed = std::process::Command::new("kill").args(["-9", &id]).status();
-                assert!(killed.expect("kill runs").success());
+                a.kill();
             }
         }
     }
@@ -132,6 +145,64 @@ async fn what_one_acknowledged_before_it_was_killed_the_other_has() {
     assert!((200..1000).contains(&acknowledged.len()), "{}", acknowledged.len());
     let kept = b.routes().await;
     assert_eq!(acknowledged.iter().find(|key| !kept.contains(*key)), None);
+}
+
+/// Leads to one control plane after the other.
+struct InTurn {
+    addresses: [SocketAddr; 2],
+    attempts: AtomicUsize,
+}
+
+impl Transport for InTurn {
+    fn connect(&self) -> BoxFuture<'_, Result<BoxedIo, TransportError>> {
+        let turn = self.attempts.fetch_add(1, Ordering::Relaxed);
+        let transport = TcpTransport::new(self.addresses[turn % 2]);
+        Box::pin(async move { transport.connect().await })
+    }
+
+    fn authority(&self) -> hyper::Uri {
+        hyper::Uri::from_static("http://control-plane/")
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nodes_of_one_that_is_killed_within_a_burst_move_over_and_converge() {
+    let etcd = Server::start().await;
+    let (mut a, b) = (Program::start(&etcd.url).await, Program::start(&etcd.url).await);
+    let connect = |index: u8| {
+        let transport = InTurn { addresses: [a.xds, b.xds], attempts: AtomicUsize::new(0) };
+        let node = sidecar(&format!("n{index}"), &format!("10.0.0.{index}"), &json!({}));
+        TestNode::connect(node, Arc::new(transport))
+    };
+    let nodes: Vec<_> = (1..=4).map(connect).collect();
+    for node in &nodes {
+        node.until(|received| received.of(ResourceType::Route, "80").map(drop)).await;
+    }
+    {
+        let put = async |index: u32| {
+            let redirect = json!({"redirect": {"uri": format!("/version-{index}")}});
+            let host = format!("host-{}", index % 50);
+            let route = json!({"uri": "/*", "host": host, "plugins": redirect});
+            let answer = b.call("PUT", &format!("/routes/{host}"), &route).await;
+            assert!(matches!(answer, Some((200 | 201, _))), "{answer:?}");
+            index
+        };
+        // One after the other for each host, so that the last write is known.
+        let mut writes = stream::iter(0..400).map(put).buffered(16);
+        while let Some(written) = writes.next().await {
+            if written == 200 {
+                a.kill();
+            }
+        }
+    }
+    a.process.wait().await.expect("it ended");
+    for node in &nodes {
+        node.until(|received| {
+            let table = received.of(ResourceType::Route, "80")?.to_string();
+            (350..400).all(|index| table.contains(&format!("/version-{index}\""))).then_some(())
+        })
+        .await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -10,7 +10,7 @@ use weft_control_model::{
     Resources, Role, Scheme, Workload, WorkloadAddress, WorkloadPort,
 };
 use weft_translate::{
-    Inputs, NodeProfile, ServiceDiscovery, Settings, Translator, VirtualAddresses, mesh_hosts,
+    Inputs, NodeProfile, ServiceDiscovery, Settings, Translator, VirtualAddresses,
 };
 use weft_xds_ads::NodeResources;
 
@@ -52,6 +52,20 @@ impl World {
         }
     }
 
+    /// The same for a translator that has seen nothing yet; [`Self::take_back`] undoes it.
+    pub(crate) fn begun_anew(&mut self) -> Self {
+        Self {
+            resources: self.resources.clone(),
+            registry: std::mem::take(&mut self.registry),
+            translator: Translator::new(self.settings.clone()),
+            settings: self.settings.clone(),
+        }
+    }
+
+    pub(crate) fn take_back(&mut self, other: Self) {
+        self.registry = other.registry;
+    }
+
     /// Stores a resource: `put("routes/1", …)`, or `/weft/…` in full.
     #[expect(clippy::needless_pass_by_value, reason = "shorter calls")]
     pub(crate) fn put(&mut self, key: &str, value: Value) -> &mut Self {
@@ -91,7 +105,8 @@ impl World {
     }
 
     pub(crate) fn update(&mut self) {
-        let hosts = mesh_hosts(&self.resources, &self.settings.service_ports);
+        self.translator.read(&self.resources);
+        let hosts = self.translator.hosts();
         let addresses: VirtualAddresses = hosts
             .into_keys()
             .zip(1_u32..)
@@ -100,7 +115,7 @@ impl World {
         self.translator.update(Inputs {
             resources: &self.resources,
             registry: &self.registry,
-            addresses: &addresses,
+            addresses: &addresses.into(),
         });
     }
 

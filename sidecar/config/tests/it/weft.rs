@@ -105,7 +105,11 @@ fn serve(role: Role, kind: &str) -> Bench {
     let resources = resources();
     let mut translator = Translator::new(Settings::default());
     let addresses: VirtualAddresses = [("db".to_owned(), IpAddr::from([240, 0, 0, 1]))].into();
-    translator.update(Inputs { resources: &resources, registry: &Two, addresses: &addresses });
+    translator.update(Inputs {
+        resources: &resources,
+        registry: &Two,
+        addresses: &addresses.into(),
+    });
     assert!(translator.problems().is_empty(), "{:?}", translator.problems());
     let sent = translator.node(&NodeProfile::new(&workload(role, kind), true));
     let mut bench = Bench::new(&agent_bootstrap());
