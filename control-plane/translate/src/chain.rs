@@ -179,6 +179,12 @@ fn place(context: &RouteContext<'_>) -> Map<String, Value> {
     place
 }
 
+/// The plugins of the global rules.
+pub(crate) fn global_plugins(resources: &Resources) -> Vec<Plugins> {
+    let rules = resources.kept.of(ResourceKind::GlobalRule);
+    rules.map(|item| Plugins(native(&plugins_of(&item.value)))).collect()
+}
+
 /// The global rules as part of a chain.
 fn global(resources: &Resources) -> Map<String, Value> {
     let mut rules = Vec::new();

@@ -11,6 +11,9 @@ use crate::node::{Inbound, InboundKinds};
 use crate::translator::{MOST_SIDECAR_SETS, standing_clusters};
 use crate::virtual_hosts::VirtualHosts;
 
+/// The names of the clusters of servers that plugins ask begin with it.
+const CALLOUTS: &str = "callout/";
+
 /// What there is to be sent.
 pub(crate) struct Source<'a> {
     pub(crate) mesh: &'a Arc<VirtualHosts>,
@@ -62,6 +65,10 @@ impl Lean {
             let cluster = source.upstreams.resources.get(&name);
             resources.extend(cluster.map(|cluster| (name.clone(), Arc::clone(cluster))));
         }
+        // Plugins do not wait for the clusters of the servers that they ask.
+        let asked = source.upstreams.resources.range(CALLOUTS.to_owned()..);
+        let asked = asked.take_while(|(name, _)| name.starts_with(CALLOUTS));
+        resources.extend(asked.map(|(name, cluster)| (name.clone(), Arc::clone(cluster))));
         let upstreams = Arc::clone(source.upstreams);
         let set = with_more(resources, &upstreams.version, upstreams.clone());
         let generation = source.generation;

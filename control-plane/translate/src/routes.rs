@@ -122,6 +122,7 @@ pub(crate) fn translate(
     let plugins = context.plugins()?;
     plugins::refuse_unknown(&plugins)?;
     let mut branches = branches(context, &plugins, (place, https_port), &mut targets)?;
+    targets.extend(plugins::callouts(context, &plugins)?);
     let chain = chain::of_route(context, &plugins);
     if let Some(chain) = &chain {
         for branch in &mut branches {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use crate::callout::{CalloutTarget, Server};
 use crate::plugin::Plugin;
 use crate::states;
 
@@ -24,6 +25,8 @@ pub struct Definition {
     /// Whether it finds the consumer who asks.
     pub authenticates: bool,
     pub(crate) uses_io: fn(&Value) -> bool,
+    /// The setting that holds the address of a server that it asks.
+    pub(crate) callout: Option<&'static str>,
     pub(crate) compile: Compile,
 }
 
@@ -66,6 +69,7 @@ impl Definition {
             metadata: None,
             authenticates: false,
             uses_io: |_| false,
+            callout: None,
             compile,
         }
     }
@@ -86,6 +90,11 @@ impl Definition {
         Self { uses_io, ..self }
     }
 
+    /// One that asks a server whose address stands in this setting.
+    pub(crate) const fn with_callout(self, setting: &'static str) -> Self {
+        Self { callout: Some(setting), ..self }
+    }
+
     /// One that finds out who asks.
     pub(crate) const fn authenticating(self) -> Self {
         Self { authenticates: true, ..self }
@@ -102,6 +111,14 @@ impl Definition {
     #[must_use]
     pub fn uses_io(&self, settings: &Value) -> bool {
         (self.uses_io)(settings)
+    }
+
+    /// The server that it asks, with these settings.
+    #[must_use]
+    pub fn callout(&self, settings: &Value) -> Option<CalloutTarget> {
+        let uri = settings.get(self.callout?)?.as_str()?;
+        let verify = settings.get("ssl_verify") != Some(&Value::Bool(false));
+        Server::parse(uri, verify).ok().map(|server| server.target)
     }
 }
 

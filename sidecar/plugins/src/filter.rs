@@ -135,7 +135,7 @@ impl HttpFilter for ChainFilter {
             head.headers.insert(name, value);
         }
         let own = run.merged.clone().unwrap_or_else(|| Arc::clone(&chain.own));
-        for link in chain.global.iter().chain(own.iter()) {
+        for link in on_the_way_back(&chain.global, &own) {
             if is_skipped(&run, link) {
                 continue;
             }
@@ -154,7 +154,7 @@ impl HttpFilter for ChainFilter {
             return Flow::Continue;
         }
         Flow::Await(Box::pin(async move {
-            for link in chain.global.iter().chain(own.iter()) {
+            for link in on_the_way_back(&chain.global, &own) {
                 if is_skipped(&run, link) {
                     continue;
                 }
@@ -168,6 +168,16 @@ impl HttpFilter for ChainFilter {
             None
         }))
     }
+}
+
+/// The plugins in the order in which they see responses.
+fn on_the_way_back<'a>(
+    global: &'a [Arc<Link>],
+    own: &'a [Arc<Link>],
+) -> impl Iterator<Item = &'a Arc<Link>> {
+    let all = || global.iter().chain(own);
+    let early = all().filter(|link| !link.plugin.sees_responses_last());
+    early.chain(all().filter(|link| link.plugin.sees_responses_last()))
 }
 
 /// Lets the plugins log when the exchange is over, which is when it is dropped.

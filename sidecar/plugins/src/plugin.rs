@@ -69,6 +69,12 @@ pub(crate) trait Plugin: Debug + Send + Sync {
         None
     }
 
+    /// Whether it sees responses after all others, whatever its priority: codings are the last that
+    /// happens to a body.
+    fn sees_responses_last(&self) -> bool {
+        false
+    }
+
     /// Whether [`Self::header_filter`] reads the request.
     fn reads_request_late(&self) -> bool {
         false

@@ -9,11 +9,11 @@ use weft_apisix::Schema;
 use crate::definition::Definition;
 use crate::link::Link;
 use crate::{
-    api_breaker, basic_auth, client_control, consumer_restriction, cors, csrf, fault_injection,
-    file_logger, hmac_auth, http_logger, ip_restriction, jwt_auth, key_auth, limit_conn,
-    limit_count, limit_req, mocking, multi_auth, prometheus, public_api, real_ip,
-    referer_restriction, request_id, request_validation, response_rewrite, syslog, tcp_logger,
-    ua_restriction, udp_logger, uri_blocker, workflow,
+    api_breaker, basic_auth, brotli, client_control, consumer_restriction, cors, csrf,
+    fault_injection, file_logger, forward_auth, gzip, hmac_auth, http_logger, ip_restriction,
+    jwt_auth, key_auth, limit_conn, limit_count, limit_req, mocking, multi_auth, opa, prometheus,
+    public_api, real_ip, referer_restriction, request_id, request_validation, response_rewrite,
+    syslog, tcp_logger, ua_restriction, udp_logger, uri_blocker, workflow,
 };
 
 /// By priority, highest first.
@@ -36,11 +36,15 @@ const ALL: &[&Definition] = &[
     &jwt_auth::DEFINITION,
     &key_auth::DEFINITION,
     &consumer_restriction::DEFINITION,
+    &forward_auth::DEFINITION,
+    &opa::DEFINITION,
     &workflow::DEFINITION,
     &api_breaker::DEFINITION,
     &limit_conn::DEFINITION,
     &limit_count::DEFINITION,
     &limit_req::DEFINITION,
+    &brotli::DEFINITION,
+    &gzip::DEFINITION,
     &response_rewrite::DEFINITION,
     &public_api::DEFINITION,
     &prometheus::DEFINITION,

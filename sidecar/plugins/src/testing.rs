@@ -1,8 +1,10 @@
 //! What the tests of plugins share: one plugin, one request, what became of them.
 
+use std::cell::RefCell;
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::request::Parts as RequestHead;
@@ -10,8 +12,9 @@ use http::response::Parts as ResponseHead;
 use http::{HeaderMap, Request, Response};
 use serde_json::{Value, json};
 use weft_filter_api::{
-    ConnectionFacts, Flow, HttpFilter, LocalReply, MessageBody, Protocol, ReadError,
-    RouteFilterConfig, StreamCx,
+    BoxedBody, CalloutError, CalloutFuture, CalloutOptions, Callouts, ConnectionFacts, Flow,
+    HttpFilter, LocalReply, MessageBody, OpeningFuture, Protocol, ReadError, RouteFilterConfig,
+    StreamCx, StreamIo,
 };
 
 use crate::{Chain, ChainFilter, Consumers};
@@ -23,6 +26,34 @@ pub(crate) struct Case {
     request: http::request::Builder,
     remote: SocketAddr,
     body: Bytes,
+    servers: Rc<Servers>,
+}
+
+/// The questions that plugins asked, each with the cluster that it went to.
+pub(crate) type Asked = Rc<RefCell<Vec<(String, Request<Bytes>)>>>;
+
+/// Servers that give one answer again and again, or none.
+#[derive(Debug, Default)]
+struct Servers {
+    answer: Option<Response<Bytes>>,
+    asked: Asked,
+}
+
+impl Callouts for Servers {
+    fn send(&self, cluster: &str, question: Request<Bytes>, _: CalloutOptions) -> CalloutFuture {
+        self.asked.borrow_mut().push((cluster.to_owned(), question));
+        let answer = self.answer.as_ref().map(|answer| {
+            let mut copy = Response::new(answer.body().clone());
+            *copy.status_mut() = answer.status();
+            copy.headers_mut().clone_from(answer.headers());
+            copy
+        });
+        Box::pin(std::future::ready(answer.ok_or(CalloutError::Nowhere)))
+    }
+
+    fn open(&self, _: &str, _: Request<BoxedBody>, _: Duration) -> OpeningFuture {
+        Box::pin(std::future::ready(Err(CalloutError::Nowhere)))
+    }
 }
 
 /// What became of a request.
@@ -37,7 +68,7 @@ pub(crate) struct Outcome {
 #[derive(Debug)]
 pub(crate) struct Seen {
     head: ResponseHead,
-    body: String,
+    body: Bytes,
 }
 
 /// Why the settings of a plugin are refused.
@@ -66,6 +97,7 @@ impl Case {
             request: Request::builder(),
             remote: SocketAddr::from(([192, 0, 2, 1], 40_000)),
             body: Bytes::new(),
+            servers: Rc::default(),
         }
     }
 
@@ -84,6 +116,7 @@ impl Case {
             request: Request::builder(),
             remote: self.remote,
             body: Bytes::new(),
+            servers: Rc::default(),
         }
     }
 
@@ -102,6 +135,17 @@ impl Case {
 
     pub(crate) fn body(self, body: &'static str) -> Self {
         Self { body: Bytes::from_static(body.as_bytes()), ..self }
+    }
+
+    /// What every server answers.
+    pub(crate) fn answered(self, answer: Response<Bytes>) -> Self {
+        let servers = Servers { answer: Some(answer), asked: Rc::default() };
+        Self { servers: Rc::new(servers), ..self }
+    }
+
+    /// What servers will have been asked.
+    pub(crate) fn asked(&self) -> Asked {
+        Rc::clone(&self.servers.asked)
     }
 
     pub(crate) fn header(self, name: &str, value: &str) -> Self {
@@ -150,7 +194,7 @@ impl Case {
         if let Some(consumers) = self.consumers {
             cx.state.insert(consumers);
         }
-        cx.io().request = MessageBody::full(self.body);
+        *cx.io() = StreamIo::new(MessageBody::full(self.body), self.servers);
         let head = self.request.body(()).expect("a request").into_parts().0;
         let chain = Arc::clone(&self.chain);
         (Outcome { chain: self.chain, cx, head, reply: None }, chain)
@@ -199,8 +243,8 @@ impl Outcome {
         if let Flow::Await(waiting) = IO.response(&mut self.cx, &mut head, Some(&self.chain)) {
             waiting.await;
         }
-        let body = self.cx.io().response.whole().expect("it is whole");
-        Seen { head, body: String::from_utf8_lossy(&body).into_owned() }
+        let body = self.cx.io().response.read(usize::MAX).await.expect("it is read");
+        Seen { head, body }
     }
 
     pub(crate) fn cx(&self) -> &StreamCx {
@@ -219,7 +263,7 @@ impl Outcome {
         assert_eq!(reply.status, status, "{reply:?}");
         let (mut head, ()) = Response::new(()).into_parts();
         (head.status, head.headers) = (reply.status, reply.headers);
-        let body = String::from_utf8_lossy(&reply.body).into_owned();
+        let body = reply.body;
         PLAIN.response(&mut self.cx, &mut head, Some(&self.chain));
         Seen { head, body }
     }
@@ -232,7 +276,7 @@ impl Outcome {
     pub(crate) fn respond_with(&mut self, status: u16, headers: &[(&str, &str)]) -> Seen {
         let mut head = response(status, headers);
         PLAIN.response(&mut self.cx, &mut head, Some(&self.chain));
-        Seen { head, body: String::new() }
+        Seen { head, body: Bytes::new() }
     }
 }
 
@@ -251,6 +295,10 @@ impl Seen {
     }
 
     pub(crate) fn text(&self) -> &str {
+        std::str::from_utf8(&self.body).expect("text")
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8] {
         &self.body
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use weft_control_model::plugins::{
     PluginView, TrafficSplit, TrafficSplitRule, WeightedTarget, is_translated,
 };
@@ -18,7 +18,7 @@ use super::forward::Share;
 use super::vars::{self, Conditions};
 use crate::chain;
 use crate::problem::Unsupported;
-use crate::targets::{RouteContext, Target, referenced, within_plugin};
+use crate::targets::{RouteContext, Target, Targets, referenced, within_plugin};
 
 /// The view of one plugin, if it is there and switched on.
 pub(super) fn view<T: PluginView>(plugins: &Plugins) -> Result<Option<T>, Unsupported> {
@@ -152,13 +152,40 @@ pub(super) fn mirror(
     Ok(Some((target, policy)))
 }
 
+/// The servers that the plugins of a route and the global rules ask, as clusters.
+pub(super) fn callouts(
+    context: &RouteContext<'_>,
+    plugins: &Plugins,
+) -> Result<Targets, Unsupported> {
+    let rules = chain::global_plugins(context.resources);
+    let own = plugins.0.keys().filter_map(|name| Some((name, plugins.enabled(name)?)));
+    let rules = rules.iter().flat_map(|rule| &rule.0);
+    let mut targets = Targets::new();
+    for (name, settings) in own.chain(rules) {
+        let definition = weft_plugins::definition(name);
+        let Some(asked) = definition.and_then(|one| one.callout(settings)) else { continue };
+        let nodes = Map::from_iter([(asked.node.clone(), json!(1))]);
+        let mut upstream = json!({"scheme": asked.scheme, "nodes": nodes, "retries": 0});
+        if asked.scheme == "https" {
+            upstream["pass_host"] = json!("node");
+            upstream["tls"] = json!({"verify": asked.verify});
+        }
+        let upstream = Upstream::from_json(&upstream)
+            .map_err(|error| Unsupported::new(format!("plugins.{name}"), error.reason))?;
+        let (owner, upstream) = (context.plugin_owner(name), Arc::new(upstream));
+        let cluster = asked.cluster;
+        targets.insert(cluster.clone(), Target { cluster, upstream, owner });
+    }
+    Ok(targets)
+}
+
 /// `http://host:port`
 fn mirror_upstream(host: &str) -> Result<Upstream, Unsupported> {
     let wrong = |reason: &str| Unsupported::new("host", format!("{host:?}: {reason}"));
     let (scheme, node) =
         host.split_once("://").ok_or_else(|| wrong("expected http://host:port"))?;
     let node = node.trim_end_matches('/');
-    let mut nodes = serde_json::Map::new();
+    let mut nodes = Map::new();
     nodes.insert(node.to_owned(), json!(1));
     Upstream::from_json(&json!({"scheme": scheme, "nodes": nodes, "retries": 0}))
         .map_err(|error| wrong(&error.reason))
