@@ -115,7 +115,7 @@ impl Target {
             Self::ValidateAll => configs::validate(request.body),
             Self::Reload => Ok(Reply::text(StatusCode::OK, "done")),
             Self::Mesh => mesh::settings(state, request).await,
-            Self::View(view) => view.serve(state, &request),
+            Self::View(view) => view.serve(state, &request).await,
         }
     }
 }
@@ -136,7 +136,7 @@ fn kind(prefix: &str, name: &str) -> Result<ResourceKind, AdminError> {
 fn plugin_list(query: &Query) -> Result<Reply, AdminError> {
     match query.get("subsystem").unwrap_or("http") {
         "http" => Ok(Reply::ok(schema::plugin_names().into())),
-        "stream" => Ok(Reply::ok(Vec::<String>::new().into())),
+        "stream" => Ok(Reply::ok(schema::STREAM_PLUGINS.to_vec().into())),
         _ => Ok(Reply::text(StatusCode::BAD_REQUEST, "invalid subsystem passed")),
     }
 }

@@ -59,6 +59,9 @@ static HASH_KEYS: LazyLock<BTreeMap<&'static str, Schema>> = LazyLock::new(|| {
     parts::hash_keys().into_iter().map(|(name, json)| (name, Schema::new(json))).collect()
 });
 
+/// The plugins that stream routes may have, by priority.
+pub(crate) const STREAM_PLUGINS: [&str; 1] = ["ip-restriction"];
+
 /// Checks a resource and fills in its defaults.
 ///
 /// # Errors

@@ -1,6 +1,7 @@
 //! The configuration file.
 
 mod deployment;
+mod stream_proxy;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -16,6 +17,7 @@ use crate::cluster::KubernetesConfig;
 pub use deployment::{
     ConfigProvider, DataPlaneConfig, DeploymentConfig, EtcdConfig, EtcdTlsConfig,
 };
+pub use stream_proxy::StreamProxyConfig;
 
 /// What the control plane is told. Everything has a default; unknown keys are errors.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -125,6 +127,8 @@ pub struct EdgeConfig {
     pub http_port: u16,
     /// The port for HTTPS.
     pub https_port: u16,
+    /// The ports for stream routes, in APISIX's words.
+    pub stream_proxy: StreamProxyConfig,
     /// Whose proven edges are sent the certificates' keys: `namespace/service account`, or
     /// `namespace/*`.
     pub identities: Vec<String>,
@@ -189,6 +193,7 @@ impl Default for EdgeConfig {
         Self {
             http_port: settings.edge_http_port,
             https_port: settings.edge_https_port,
+            stream_proxy: StreamProxyConfig::default(),
             identities: vec!["weft-edge/*".to_owned(), "weft-system/*".to_owned()],
         }
     }
@@ -270,6 +275,7 @@ impl Config {
             service_ports: self.service_ports.clone(),
             edge_http_port: self.edge.http_port,
             edge_https_port: self.edge.https_port,
+            stream_ports: self.edge.stream_proxy.tcp.clone(),
             access_log: self.access_log.clone(),
         }
     }

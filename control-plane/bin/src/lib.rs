@@ -23,7 +23,7 @@ pub use authority::issue_token;
 pub use cluster::KubernetesConfig;
 pub use config::{
     Config, ConfigError, ConfigProvider, DataPlaneConfig, DeploymentConfig, EtcdConfig,
-    EtcdTlsConfig,
+    EtcdTlsConfig, StreamProxyConfig,
 };
 pub use control_plane::{ControlPlane, StartError};
 pub use declared::{export, import};

@@ -148,6 +148,7 @@ impl ResourceKind {
     pub fn has_effect(self) -> bool {
         match self {
             Self::Route
+            | Self::StreamRoute
             | Self::Service
             | Self::Upstream
             | Self::Ssl
@@ -160,7 +161,7 @@ impl ResourceKind {
             | Self::PeerAuthentication
             | Self::AuthorizationPolicy
             | Self::Mesh => true,
-            Self::StreamRoute | Self::Proto | Self::Secret => false,
+            Self::Proto | Self::Secret => false,
         }
     }
 }

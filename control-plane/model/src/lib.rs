@@ -17,6 +17,7 @@ mod resources;
 mod route;
 mod service;
 mod ssl;
+mod stream_route;
 mod timeout;
 mod upstream;
 mod workload;
@@ -37,6 +38,7 @@ pub use resources::{Change, Collection, Item, Resources};
 pub use route::{Method, Route, Scope};
 pub use service::Service;
 pub use ssl::{CertificatePair, ClientVerification, Ssl, SslType};
+pub use stream_route::StreamRoute;
 pub use timeout::Timeout;
 pub use upstream::{
     Algorithm, ClientIdentity, Discovery, HashOn, KeepalivePool, Node, PassHost, Scheme, Targets,

@@ -208,7 +208,7 @@ fn one_or_many(
 }
 
 /// An address, or a network in CIDR notation.
-fn network(text: &str) -> Result<IpNet, DecodeError> {
+pub(crate) fn network(text: &str) -> Result<IpNet, DecodeError> {
     let address = || text.parse::<std::net::IpAddr>().map(IpNet::from);
     text.parse::<IpNet>()
         .or_else(|_| address())

@@ -18,7 +18,7 @@ use crate::node::Families;
 use crate::problem::{Problem, Unsupported};
 use crate::route_tables::edge_name;
 use crate::settings::Settings;
-use crate::targets::Targets;
+use crate::targets::Target;
 use crate::tls;
 
 /// The listener for HTTP.
@@ -128,7 +128,7 @@ fn certificate_chains(
     groups.into_iter().flatten().map(chain_for).collect()
 }
 
-fn secret_names(item: &Item<Ssl>) -> Vec<String> {
+pub(crate) fn secret_names(item: &Item<Ssl>) -> Vec<String> {
     let further =
         (1..item.value.certificates.len()).map(|index| format!("ssl/{}/{index}", item.id));
     std::iter::once(format!("ssl/{}", item.id)).chain(further).collect()
@@ -136,13 +136,16 @@ fn secret_names(item: &Item<Ssl>) -> Vec<String> {
 
 /// The certificates with their keys: those that edges show to clients, and those that they show
 /// to upstreams.
-pub(crate) fn secrets(resources: &Resources, targets: &Targets) -> Vec<Secret> {
+pub(crate) fn secrets<'a>(
+    resources: &Resources,
+    targets: impl Iterator<Item = &'a Target>,
+) -> Vec<Secret> {
     let mut secrets = Vec::new();
     for item in resources.ssls.iter().filter(|item| item.value.enabled) {
         let pairs = secret_names(item).into_iter().zip(&item.value.certificates);
         secrets.extend(pairs.map(|(name, pair)| certificate(name, pair)));
     }
-    for target in targets.values() {
+    for target in targets {
         let client = target.upstream.tls.as_ref().and_then(|tls| tls.client.as_ref());
         if let (Some(ClientIdentity::Inline(pair)), Some(name)) = (client, client_secret(target)) {
             secrets.push(certificate(name, pair));

@@ -10,6 +10,7 @@ mod authorization;
 mod chain;
 mod checks;
 mod cluster;
+mod contributions;
 mod described;
 mod edge;
 mod envoy;
@@ -26,19 +27,22 @@ mod route_tables;
 mod routes;
 mod served;
 mod settings;
+mod streams;
 mod targets;
 mod tls;
 mod translator;
 mod trial;
+mod upstreams;
 mod virtual_hosts;
 
 pub use described::{NodeError, answers_dns, discovery_of, workload_of};
 pub use node::{NodeProfile, ServiceDiscovery};
 pub use problem::Problem;
-pub use served::{MeshHost, mesh_hosts};
-pub use settings::{Inputs, Settings, VirtualAddresses};
-pub use translator::Translator;
+pub use served::MeshHost;
+pub use settings::{Inputs, Settings, StreamPort, VirtualAddresses};
+pub use translator::{Moved, Translator};
 pub use trial::problems_of;
+pub use virtual_hosts::host_asked;
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

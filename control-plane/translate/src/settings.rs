@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use weft_control_model::{Discover, Resources};
 
@@ -15,6 +16,8 @@ pub struct Settings {
     pub edge_http_port: u16,
     /// The port on which edges serve HTTPS; also where `http_to_https` leads.
     pub edge_https_port: u16,
+    /// The ports on which edges serve stream routes.
+    pub stream_ports: Vec<StreamPort>,
     /// The file to which every proxy writes its access log, such as `/dev/stdout`.
     pub access_log: Option<String>,
 }
@@ -25,9 +28,19 @@ impl Default for Settings {
             service_ports: vec![80],
             edge_http_port: 9080,
             edge_https_port: 9443,
+            stream_ports: Vec::new(),
             access_log: None,
         }
     }
+}
+
+/// A port for connections that are no HTTP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StreamPort {
+    /// Its number.
+    pub port: u16,
+    /// Whether edges end TLS there, with the certificates of `ssls`.
+    pub tls: bool,
 }
 
 /// The virtual addresses of the mesh's hosts, by host.
@@ -40,6 +53,6 @@ pub struct Inputs<'a> {
     pub resources: &'a Resources,
     /// Where services run.
     pub registry: &'a dyn Discover,
-    /// The addresses of [`mesh_hosts`](crate::mesh_hosts).
-    pub addresses: &'a VirtualAddresses,
+    /// The addresses of [`Translator::hosts`](crate::Translator::hosts).
+    pub addresses: &'a Arc<VirtualAddresses>,
 }

@@ -168,7 +168,7 @@ pub(crate) fn referenced(resources: &Resources, id: &ResourceId) -> Result<Targe
     Ok(inline(ResourceKey::new(ResourceKind::Upstream, id.clone()), &item.value))
 }
 
-fn inline(owner: ResourceKey, upstream: &Arc<Upstream>) -> Target {
+pub(crate) fn inline(owner: ResourceKey, upstream: &Arc<Upstream>) -> Target {
     Target { cluster: base_name(&owner), upstream: Arc::clone(upstream), owner }
 }
 
@@ -178,5 +178,9 @@ pub(crate) fn within_plugin(owner: ResourceKey, place: &str, upstream: Arc<Upstr
 }
 
 fn base_name(owner: &ResourceKey) -> String {
-    format!("{}/{}", owner.kind.singular(), owner.id)
+    let kind = match owner.kind {
+        ResourceKind::StreamRoute => "stream_route",
+        kind => kind.singular(),
+    };
+    format!("{kind}/{}", owner.id)
 }

@@ -189,6 +189,15 @@ fn dns_name(name: &String) -> SubjectAltNameMatcher {
 
 /// The edge's side of an `ssl`; `secrets` are the names of its certificates.
 pub(crate) fn edge(ssl: &Ssl, secrets: Vec<String>) -> TransportSocket {
+    edge_context(ssl, secrets, &["h2", "http/1.1"])
+}
+
+/// The same for connections of any protocol.
+pub(crate) fn edge_connections(ssl: &Ssl, secrets: Vec<String>) -> TransportSocket {
+    edge_context(ssl, secrets, &[])
+}
+
+fn edge_context(ssl: &Ssl, secrets: Vec<String>, alpn: &[&str]) -> TransportSocket {
     let validation = ssl.client.as_ref().map(|client| {
         ValidationContextType::ValidationContext(CertificateValidationContext {
             trusted_ca: Some(inline(client.ca.as_str())),
@@ -200,7 +209,7 @@ pub(crate) fn edge(ssl: &Ssl, secrets: Vec<String>) -> TransportSocket {
         common_tls_context: Some(CommonTlsContext {
             tls_params: Some(edge_versions(&ssl.ssl_protocols)),
             tls_certificate_sds_secret_configs: secrets.into_iter().map(ads_secret).collect(),
-            alpn_protocols: texts(&["h2", "http/1.1"]),
+            alpn_protocols: texts(alpn),
             validation_context_type: validation,
             ..Default::default()
         }),

@@ -24,6 +24,7 @@ use crate::problem::Problem;
 use crate::route_tables::{BLACK_HOLE, PASSTHROUGH, edge as edge_table};
 use crate::served::{MeshHost, TcpService, tcp_services};
 use crate::settings::{Inputs, Settings, VirtualAddresses};
+use crate::streams::{self, Stream, streams};
 use crate::targets::Target;
 use crate::upstreams::{Upstreams, Wanted};
 use crate::virtual_hosts::VirtualHosts;
@@ -73,30 +74,39 @@ type EdgeKind = (Families, bool);
 /// What is there for connections that are no HTTP, with what is not served of it.
 #[derive(Default)]
 struct Tcp {
+    /// In the mesh.
     services: Vec<TcpService>,
+    /// At edges.
+    streams: Vec<Stream>,
     problems: Vec<Problem>,
     by_cluster: HashMap<String, OfCluster>,
 }
 
-/// The last service that leads to a cluster.
+/// The last service and the last stream route that lead to a cluster.
 #[derive(Default)]
 struct OfCluster {
     service: Option<usize>,
+    stream: Option<usize>,
 }
 
 impl Tcp {
-    fn of(resources: &Resources) -> Self {
+    fn of(resources: &Resources, settings: &Settings) -> Self {
         let mut problems = Vec::new();
         let services = tcp_services(resources, &mut problems);
+        let streams = streams(resources, settings, &mut problems);
         let mut by_cluster: HashMap<String, OfCluster> = HashMap::new();
         for (index, service) in services.iter().enumerate() {
             by_cluster.entry(service.target.cluster.clone()).or_default().service = Some(index);
         }
-        Self { services, problems, by_cluster }
+        for (index, stream) in streams.iter().enumerate() {
+            by_cluster.entry(stream.target.cluster.clone()).or_default().stream = Some(index);
+        }
+        Self { services, streams, problems, by_cluster }
     }
 
     fn targets(&self) -> impl Iterator<Item = &Target> {
-        self.services.iter().map(|service| &service.target)
+        let services = self.services.iter().map(|service| &service.target);
+        services.chain(self.streams.iter().map(|stream| &stream.target))
     }
 }
 
@@ -165,7 +175,9 @@ impl Translator {
     pub fn read(&mut self, resources: &Resources) -> BTreeSet<String> {
         let changes = self.contributions.update(resources);
         if changes.services {
-            let before = std::mem::replace(&mut self.tcp, Tcp::of(resources));
+            let before = std::mem::replace(&mut self.tcp, Tcp::of(resources, &self.settings));
+            let streams = before.streams.len() + self.tcp.streams.len();
+            self.changes.edge_listeners |= streams > 0;
             let clusters = before.by_cluster.into_keys();
             self.changes.targets.extend(clusters.chain(self.tcp.by_cluster.keys().cloned()));
         }
@@ -423,7 +435,11 @@ impl Translator {
         let https = trusted
             .then(|| edge::https_listener(families, &self.settings, resources, &mut Vec::new()))
             .flatten();
-        let listeners = https.into_iter().chain([edge::http_listener(families, &self.settings)]);
+        let streams = &self.tcp.streams;
+        let listeners = https
+            .into_iter()
+            .chain([edge::http_listener(families, &self.settings)])
+            .chain(streams::listeners(families, &self.settings, resources, streams, trusted));
         for listener in listeners {
             builder.add(&listener.name, &listener);
         }
@@ -536,11 +552,12 @@ pub(crate) fn standing_clusters() -> [Cluster; 2] {
 fn find<'a>(contributions: &'a Contributions, tcp: &'a Tcp, name: &str) -> Option<Wanted<'a>> {
     let of_tcp = tcp.by_cluster.get(name);
     let service = of_tcp.and_then(|one| Some(&tcp.services[one.service?].target));
+    let stream = of_tcp.and_then(|one| Some(&tcp.streams[one.stream?].target));
     let of_routes = contributions.targets.get(name);
-    let target = of_routes.map(|one| &one.target).or(service)?;
+    let target = of_routes.map(|one| &one.target).or(service).or(stream)?;
     Some(Wanted {
         target,
         in_mesh: service.is_some() || of_routes.is_some_and(|one| one.in_mesh > 0),
-        at_edges: of_routes.is_some_and(|one| one.at_edges > 0),
+        at_edges: stream.is_some() || of_routes.is_some_and(|one| one.at_edges > 0),
     })
 }

@@ -9,6 +9,7 @@ use crate::problem::Problem;
 use crate::routes;
 use crate::served::{Place, tcp_services};
 use crate::settings::Settings;
+use crate::streams::streams;
 use crate::targets::{RouteContext, referenced};
 
 /// The problems of one resource among `resources`: what keeps it from being served, and what of
@@ -39,6 +40,9 @@ pub fn problems_of(resources: &Resources, key: &ResourceKey, settings: &Settings
         ResourceKind::Ssl => {
             let families = Families { v4: true, v6: false };
             https_listener(families, settings, resources, &mut problems);
+        }
+        ResourceKind::StreamRoute => {
+            streams(resources, settings, &mut problems);
         }
         // Policies can't fail; the others have no effect on traffic yet.
         _ => {}

@@ -5,9 +5,13 @@
 
 #[path = "translate/changes.rs"]
 mod changes;
+#[path = "translate/following.rs"]
+mod following;
 #[path = "translate/golden.rs"]
 mod golden;
 #[path = "translate/problems.rs"]
 mod problems;
+#[path = "translate/streams.rs"]
+mod streams;
 #[path = "translate/support.rs"]
 mod support;

@@ -114,10 +114,8 @@ async fn stream_route(store: &dyn Store, key: &ResourceKey, full: &Value) -> Che
     }
     reference::exists(store, full, "upstream_id", ResourceKind::Upstream).await?;
     reference::exists(store, full, "service_id", ResourceKind::Service).await?;
-    if let Some(name) =
-        full.get("plugins").and_then(Value::as_object).and_then(|all| all.keys().next())
-    {
-        return Err(AdminError::invalid(format!("unknown stream plugin [{name}]")));
+    for (name, conf) in full.get("plugins").and_then(Value::as_object).into_iter().flatten() {
+        plugin::of_stream(name, conf)?;
     }
     let Some(protocol) = full.get("protocol") else { return Ok(()) };
     let Some(superior) = protocol.get("superior_id").map(reference::plain) else { return Ok(()) };

@@ -29,6 +29,22 @@ pub(super) fn check(name: &str, conf: &Value) -> Checked {
     }
 }
 
+/// Checks one plugin of a stream route.
+pub(super) fn of_stream(name: &str, conf: &Value) -> Checked {
+    if !schema::STREAM_PLUGINS.contains(&name) {
+        return Err(AdminError::invalid(format!("unknown stream plugin [{name}]")));
+    }
+    let disabled = conf.pointer("/_meta/disable") == Some(&json!(true));
+    match weft_plugins::check(name, conf) {
+        Some(Err(error)) if !disabled => {
+            let message =
+                format!("failed to check the configuration of stream plugin [{name}]: {error}");
+            Err(AdminError::Invalid(message))
+        }
+        _ => Ok(()),
+    }
+}
+
 fn failed(name: &str, error: &str) -> AdminError {
     let message = format!("failed to check the configuration of plugin {name} err: {error}");
     AdminError::Invalid(message)

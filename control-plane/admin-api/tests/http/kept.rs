@@ -23,7 +23,12 @@ fn right() -> Vec<(&'static str, Value)> {
 #[tokio::test]
 async fn each_is_stored_read_listed_and_deleted_and_says_if_it_has_no_effect() {
     let server = Server::start().await;
-    let effective = ["/consumers/jack", "/consumers/jack/credentials/c1", "/plugin_configs/p"];
+    let effective = [
+        "/consumers/jack",
+        "/consumers/jack/credentials/c1",
+        "/plugin_configs/p",
+        "/stream_routes/s",
+    ];
     for (path, body) in right() {
         let answer = server.put(path, &body).await.expect(201);
         let warning = answer.headers.get("warning").map(|text| text.to_str().expect("text"));
