@@ -115,6 +115,8 @@ async fn work(
 ) {
     let drain = Drain::new();
     let cx = WorkerCx::new(options.snapshot.clone(), options.workers);
+    let exporting = spawn_local(weft_http::export(Rc::clone(&cx)));
+    let at_end = Rc::clone(&cx);
     let events = options.events;
     let listeners = ListenerOptions {
         snapshot: options.snapshot,
@@ -141,4 +143,6 @@ async fn work(
         }
     }
     listening.abort();
+    exporting.abort();
+    weft_http::export_rest(&at_end).await;
 }

@@ -174,7 +174,7 @@ fn admin(config: &Admin) -> Result<Option<AdminSettings>, FieldError> {
         return Ok(None);
     }
     let address = compile::listen_address(config.address.as_ref()).within("address")?;
-    let mut access_logs = compile::access_logs(&config.access_log, "access_log")?;
+    let mut access_logs = compile::access_logs(None, &config.access_log, "access_log")?;
     if !config.access_log_path.is_empty() {
         access_logs.push(compile::file_log(&config.access_log_path).within("access_log_path")?);
     }

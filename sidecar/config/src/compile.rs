@@ -5,6 +5,7 @@ mod address;
 mod chain;
 mod cluster;
 mod endpoint;
+mod export;
 mod extension;
 mod listener;
 mod manager;
@@ -15,6 +16,7 @@ mod secret;
 mod source;
 mod tcp;
 mod tls;
+mod tracing;
 
 use std::collections::HashMap;
 use std::sync::Arc;

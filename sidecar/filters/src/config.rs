@@ -23,7 +23,6 @@ pub use scalars::{
     decode, duration, fraction, header_name, header_value, limit, opt_duration, runtime_fraction,
     status,
 };
-pub use services::data_source;
-pub(crate) use services::{GrpcTarget, HttpTarget, grpc_service, http_uri, plain_header};
+pub use services::{GrpcTarget, HttpTarget, data_source, grpc_service, http_uri, plain_header};
 pub(crate) use templates::path_template;
 pub(crate) use values::metadata_matcher;

@@ -14,6 +14,7 @@ mod connection;
 mod date;
 mod demand;
 mod ends;
+mod export;
 mod filters;
 mod forward;
 mod inbound;
@@ -28,9 +29,11 @@ mod serve;
 mod stream;
 mod tcp;
 mod timer;
+mod trace;
 mod upgrade;
 mod worker;
 
+pub use export::{export, export_rest};
 pub use serve::serve;
 pub use worker::WorkerCx;
 

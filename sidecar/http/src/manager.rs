@@ -23,7 +23,7 @@ use crate::filters::{self, Asked};
 use crate::inbound::{self, Kind};
 use crate::mutate;
 use crate::stream::Stream;
-use crate::{date, demand, forward, names, redirect, reply, upgrade};
+use crate::{date, demand, forward, names, redirect, reply, trace, upgrade};
 
 /// What is sent to the client; large, and made where it stays until it is sent.
 pub(crate) struct Answer {
@@ -105,6 +105,9 @@ async fn answer(mut stream: Box<Stream>) -> Response<ReplyBody> {
         }
     };
     finish_head(&stream, &mut answer.head, switching);
+    if let Some((span, _)) = stream.span() {
+        span.response(&mut answer.head.headers);
+    }
     if let Some(request_id) = request_id {
         answer.head.headers.insert(names::X_REQUEST_ID, request_id);
     }
@@ -159,6 +162,9 @@ async fn run(stream: &mut Stream, kind: Kind) -> Box<Answer> {
         used.mark();
     }
     stream.cx.route_name = choice.name();
+    if connection.manager.tracing.is_some() {
+        trace::begin(stream, choice.shared_route());
+    }
     let all = &connection.manager.filters;
     let entries = all.on(choice.route());
     let asked = Asked { head: stream.head.method == Method::HEAD, grpc: kind.grpc };

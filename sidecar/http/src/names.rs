@@ -39,6 +39,11 @@ names! {
     ENVOY_SERVICE_TIME = "x-envoy-upstream-service-time";
 }
 
+pub(crate) const CLIENT_TRACE_ID: HeaderName = HeaderName::from_static("x-client-trace-id");
+pub(crate) const FORCE_TRACE: HeaderName = HeaderName::from_static("x-envoy-force-trace");
+pub(crate) const DECORATOR_OPERATION: HeaderName =
+    HeaderName::from_static("x-envoy-decorator-operation");
+
 /// Headers by which only internal requests may steer the proxy: removed from all others.
 pub(crate) const INTERNAL: [HeaderName; 14] = [
     ENVOY_INTERNAL,
@@ -52,14 +57,14 @@ pub(crate) const INTERNAL: [HeaderName; 14] = [
     ENVOY_PER_TRY_TIMEOUT,
     HeaderName::from_static("x-envoy-upstream-rq-timeout-alt-response"),
     ENVOY_EXPECTED_TIMEOUT,
-    HeaderName::from_static("x-envoy-force-trace"),
+    FORCE_TRACE,
     HeaderName::from_static("x-envoy-ip-tags"),
     HeaderName::from_static("x-envoy-original-url"),
 ];
 
 /// Headers that the edge removes besides.
 pub(crate) const EDGE: [HeaderName; 5] = [
-    HeaderName::from_static("x-envoy-decorator-operation"),
+    DECORATOR_OPERATION,
     HeaderName::from_static("x-envoy-downstream-service-cluster"),
     HeaderName::from_static("x-envoy-downstream-service-node"),
     ENVOY_ORIGINAL_HOST,

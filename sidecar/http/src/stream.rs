@@ -21,6 +21,7 @@ use crate::filters;
 use crate::forward::Limits;
 use crate::messages::MessageCounter;
 use crate::timer::{Expired, StreamTimer};
+use crate::trace::ActiveSpan;
 
 /// One stream: made when its request's head has arrived; when it is dropped, it is counted and
 /// logged, however it ended.
@@ -121,6 +122,8 @@ struct Observed {
     route: Option<Arc<Route>>,
     /// Counts the response's gRPC messages, where somebody wants to know.
     messages: Option<MessageCounter>,
+    /// The span, where requests are traced.
+    span: Option<ActiveSpan>,
 }
 
 #[derive(Debug)]
@@ -206,6 +209,21 @@ impl Stream {
         Some((to.map_or(0, MessageCounter::count), from))
     }
 
+    /// The request is traced from here on.
+    pub(crate) fn trace(&mut self, span: ActiveSpan) {
+        self.observed.get_or_insert_default().span = Some(span);
+    }
+
+    /// The span that the request has, and the request's head.
+    pub(crate) fn span(&mut self) -> Option<(&mut ActiveSpan, &mut RequestHead)> {
+        Some((self.observed.as_mut()?.span.as_mut()?, &mut self.head))
+    }
+
+    /// The span that will be reported.
+    fn sampled_span(&self) -> Option<&ActiveSpan> {
+        self.observed.as_ref()?.span.as_ref().filter(|span| span.is_sampled())
+    }
+
     /// Keeps the route for filters that see how the stream ends.
     pub(crate) fn keep_route(&mut self, route: Option<&Arc<Route>>) {
         self.observed.get_or_insert_default().route = route.cloned();
@@ -214,7 +232,9 @@ impl Stream {
     /// Whether anybody is told how the stream ended.
     fn is_recorded(&self) -> bool {
         let manager = &self.connection.manager;
-        !manager.access_logs.is_empty() || manager.filters.see_ends()
+        !manager.access_logs.is_empty()
+            || manager.filters.see_ends()
+            || self.sampled_span().is_some()
     }
 
     /// Keeps the request's head for the access log, as it is sent upstream.
@@ -336,12 +356,16 @@ impl Stream {
             status: self.status,
             bytes_received: self.progress.as_ref().map_or(0, |progress| progress.received.get()),
             bytes_sent: self.sent,
+            trace: self.observed.as_ref().and_then(|observed| Some(observed.span.as_ref()?.ids())),
             messages: self.message_counts(),
             clusters: Some(&*self.connection.worker),
             ..self.cx.record(logged.map(|logged| &logged.request))
         };
         for log in &self.connection.manager.access_logs {
             log.log(&record);
+        }
+        if let Some(span) = self.sampled_span() {
+            span.finish(&record, self.cx.started);
         }
         if self.connection.manager.filters.see_ends() {
             let entries = &self.connection.manager.filters;

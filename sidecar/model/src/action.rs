@@ -10,7 +10,7 @@ use smallvec::SmallVec;
 use weft_filter_api::RouteFilterConfig;
 use weft_route::{Fraction, HeaderField, HeaderMatcher, RouteTable};
 
-use crate::{ClusterSlot, HeaderMutations, Labels, UseMark};
+use crate::{ClusterSlot, HeaderMutations, Labels, RouteTracing, UseMark};
 
 /// A compiled `RouteConfiguration`.
 #[derive(Debug)]
@@ -71,6 +71,8 @@ pub struct Route {
     /// Filters that `route.v3.FilterConfig.disabled` switches off here, by name. One that the
     /// connection manager lists as disabled runs where [`Self::filters`] has an entry for it.
     pub disabled_filters: Vec<Arc<str>>,
+    /// `tracing` and `decorator`
+    pub tracing: Option<Box<RouteTracing>>,
 }
 
 impl Route {

@@ -24,6 +24,7 @@ mod outlier;
 mod slot;
 mod snapshot;
 mod tcp;
+mod tracing;
 
 pub use action::{
     ClusterChoice, DirectResponse, Forward, HashPolicy, HashSource, HostRewrite, Mirror,
@@ -70,3 +71,4 @@ pub use outlier::{EjectionCause, Enforcing, OutlierDetection};
 pub use slot::{NamedSlot, Slot};
 pub use snapshot::{ClusterHandles, HandOff, Snapshot, SnapshotPublisher, SnapshotWatch};
 pub use tcp::TcpProxy;
+pub use tracing::{RouteTracing, TraceSampling, Tracing, TracingStats};

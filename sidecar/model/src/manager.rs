@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use weft_filter_api::HttpFilter;
 use weft_telemetry::{AccessLog, HttpStats};
 
-use crate::{Http1Options, Http2Options, NamedSlot, OnDemandFilter, Route, Routes};
+use crate::{Http1Options, Http2Options, NamedSlot, OnDemandFilter, Route, Routes, Tracing};
 
 /// `http_connection_manager.v3.HttpConnectionManager`, compiled.
 #[derive(Debug)]
@@ -78,6 +78,8 @@ pub struct HttpConnectionManager {
     pub http2: Http2Options,
     /// `append_x_forwarded_port`
     pub append_x_forwarded_port: bool,
+    /// `tracing`
+    pub tracing: Option<Arc<Tracing>>,
     /// `access_log`
     pub access_logs: Vec<Arc<AccessLog>>,
     /// `http.<stat_prefix>.*`

@@ -18,6 +18,11 @@ impl Annotations {
         self.metadata.get(name)
     }
 
+    /// Dynamic metadata: all namespaces with their fields.
+    pub fn namespaces(&self) -> impl Iterator<Item = (&String, &Map<String, Value>)> {
+        self.metadata.iter()
+    }
+
     /// The fields of a namespace, to change; an empty namespace is made where there is none.
     pub fn namespace_mut(&mut self, name: &str) -> &mut Map<String, Value> {
         if !self.metadata.contains_key(name) {

@@ -1,5 +1,7 @@
 //! Access logs.
 
+mod collector;
+
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -25,15 +27,18 @@ use weft_xds_proto::pb::envoy::extensions::access_loggers::stream::v3::{
 use weft_xds_proto::pb::google::protobuf::{Any, Struct};
 use weft_xds_proto::struct_to_json;
 
-/// Compiles the access logs in the field `field`. Loggers that Weft does not have (gRPC,
-/// OpenTelemetry) are left out with a warning: nothing about the traffic changes.
+use super::Cx;
+
+/// Compiles the access logs in the field `field`. Loggers that Weft does not have are left out with a
+/// warning: nothing about the traffic changes. Without `cx` there are no collectors.
 pub(crate) fn access_logs(
+    cx: Option<&Cx<'_>>,
     configs: &[PbLog],
     field: &str,
 ) -> Result<Vec<Arc<AccessLog>>, FieldError> {
     let mut logs = Vec::with_capacity(configs.len());
     for (index, config) in configs.iter().enumerate() {
-        let log = access_log(config).within_item(field, index)?;
+        let log = access_log(cx, config).within_item(field, index)?;
         logs.extend(log.map(Arc::new));
     }
     Ok(logs)
@@ -45,7 +50,7 @@ pub(crate) fn file_log(path: &str) -> Result<Arc<AccessLog>, FieldError> {
     formatted(None, sink, None).map(Arc::new)
 }
 
-fn access_log(config: &PbLog) -> Result<Option<AccessLog>, FieldError> {
+fn access_log(cx: Option<&Cx<'_>>, config: &PbLog) -> Result<Option<AccessLog>, FieldError> {
     let Some(ConfigType::TypedConfig(any)) = &config.config_type else {
         return Err(FieldError::missing("typed_config"));
     };
@@ -54,10 +59,11 @@ fn access_log(config: &PbLog) -> Result<Option<AccessLog>, FieldError> {
         Some(filter) => Some(log_filter(filter, DEPTH).within("filter")?),
     };
     let filter = filter.flatten();
-    logger(any, filter, &config.name).within("typed_config")
+    logger(cx, any, filter, &config.name).within("typed_config")
 }
 
 fn logger(
+    cx: Option<&Cx<'_>>,
     any: &Any,
     filter: Option<LogFilter>,
     name: &str,
@@ -80,10 +86,17 @@ fn logger(
             });
             formatted(format.as_ref(), sink, filter)
         }
-        other => {
-            tracing::warn!(logger = name, message = other, "this access logger is not supported");
-            return Ok(None);
-        }
+        other => match cx.map(|cx| collector::logger(cx, any, filter)).transpose()?.flatten() {
+            Some(log) => Ok(log),
+            None => {
+                tracing::warn!(
+                    logger = name,
+                    message = other,
+                    "this access logger is not supported"
+                );
+                return Ok(None);
+            }
+        },
     }
     .map(Some)
 }

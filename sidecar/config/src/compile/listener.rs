@@ -72,7 +72,7 @@ pub(crate) fn listener(
             .per_connection_buffer_limit_bytes
             .as_ref()
             .map_or(BUFFER, |size| size.value),
-        access_logs: access_logs(&config.access_log, "access_log")?,
+        access_logs: access_logs(Some(cx), &config.access_log, "access_log")?,
         stats: ListenerStats::new(cx.registry, &stat_name),
         fingerprint: FixedState::default().hash_one(&encoded.value),
         addresses,

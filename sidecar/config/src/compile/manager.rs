@@ -98,7 +98,14 @@ pub(super) fn manager(
         http1: http1(config.http_protocol_options.as_ref()).within("http_protocol_options")?,
         http2: http2(config.http2_protocol_options.as_ref()).within("http2_protocol_options")?,
         append_x_forwarded_port: config.append_x_forwarded_port,
-        access_logs: access_logs(&config.access_log, "access_log")?,
+        tracing: config
+            .tracing
+            .as_ref()
+            .map(|tracing| super::tracing::tracing(cx, &config.stat_prefix, tracing))
+            .transpose()
+            .within("tracing")?
+            .map(Arc::new),
+        access_logs: access_logs(Some(cx), &config.access_log, "access_log")?,
         // Istio ends its prefixes with a delimiter of its own.
         stats: HttpStats::new(cx.registry, config.stat_prefix.trim_end_matches(';')),
     })

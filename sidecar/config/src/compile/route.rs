@@ -285,6 +285,7 @@ fn route(
         )?,
         filters: filters.configs,
         disabled_filters: filters.disabled,
+        tracing: super::tracing::of_route(config)?,
     };
     Ok(RouteRule { path, conditions, value: Arc::new(value) })
 }

@@ -60,7 +60,7 @@ pub(super) fn tcp_proxy(cx: &mut Cx<'_>, config: &PbTcp) -> Result<TcpProxy, Fie
         max_duration: opt_duration(max_duration, "max_downstream_connection_duration")?,
         hash,
         labels: endpoint::required(config.metadata_match.as_ref(), None),
-        access_logs: access_logs(&config.access_log, "access_log")?,
+        access_logs: access_logs(Some(cx), &config.access_log, "access_log")?,
         stats: TcpStats::new(cx.registry, config.stat_prefix.trim_end_matches(';')),
     })
 }

@@ -2,6 +2,7 @@
 
 mod balancing;
 mod bootstrap;
+mod collectors;
 mod demand;
 mod extensions;
 mod fields;

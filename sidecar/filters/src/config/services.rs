@@ -12,30 +12,33 @@ use super::{FieldError, Within, duration, header_name, header_value};
 
 /// `GrpcService`, compiled.
 #[derive(Clone, Debug)]
-pub(crate) struct GrpcTarget {
-    pub(crate) cluster: String,
+pub struct GrpcTarget {
+    /// `cluster_name`
+    pub cluster: String,
     /// `:authority`
-    pub(crate) authority: String,
+    pub authority: String,
     /// `timeout`
-    pub(crate) timeout: Option<Duration>,
+    pub timeout: Option<Duration>,
     /// `initial_metadata`
-    pub(crate) metadata: HeaderMap,
+    pub metadata: HeaderMap,
 }
 
 /// `HttpUri`, compiled.
 #[derive(Clone, Debug)]
-pub(crate) struct HttpTarget {
-    pub(crate) cluster: String,
+pub struct HttpTarget {
+    /// `cluster`
+    pub cluster: String,
     /// The whole URI.
-    pub(crate) uri: http::Uri,
-    pub(crate) timeout: Duration,
+    pub uri: http::Uri,
+    /// `timeout`
+    pub timeout: Duration,
 }
 
 /// A gRPC service behind a cluster.
 ///
 /// # Errors
 /// It is Google's client, no cluster is named, or metadata is no header.
-pub(crate) fn grpc_service(config: &GrpcService) -> Result<GrpcTarget, FieldError> {
+pub fn grpc_service(config: &GrpcService) -> Result<GrpcTarget, FieldError> {
     if config.retry_policy.is_some() {
         return Err(FieldError::unsupported("retry_policy"));
     }
@@ -65,7 +68,10 @@ pub(crate) fn grpc_service(config: &GrpcService) -> Result<GrpcTarget, FieldErro
 }
 
 /// A header without operators.
-pub(crate) fn plain_header(
+///
+/// # Errors
+/// It is no header.
+pub fn plain_header(
     name: &str,
     value: &[u8],
     raw: &[u8],
@@ -92,7 +98,7 @@ fn host(name: &str) -> String {
 ///
 /// # Errors
 /// It is no URI with a host, or cluster or timeout are missing.
-pub(crate) fn http_uri(config: &HttpUri) -> Result<HttpTarget, FieldError> {
+pub fn http_uri(config: &HttpUri) -> Result<HttpTarget, FieldError> {
     let wrong = || FieldError::at("uri", format!("{:?} is not a URI with a host", config.uri));
     let uri: http::Uri = config.uri.parse().map_err(|_| wrong())?;
     if uri.authority().is_none() {

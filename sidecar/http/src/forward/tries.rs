@@ -101,6 +101,9 @@ impl Tries<'_> {
             let count = HeaderValue::from(stream.cx.attempts);
             stream.head.headers.insert(names::ENVOY_ATTEMPT_COUNT, count);
         }
+        if let Some((span, head)) = stream.span() {
+            span.begin_try(&mut head.headers);
+        }
         let head = std::mem::replace(&mut stream.head, Request::new(()).into_parts().0);
         stream.begin_try();
         let sending = self.target.cluster.send(&picked, Request::from_parts(head, source.read()));

@@ -288,6 +288,7 @@ pub(crate) fn route(action: RouteAction) -> Route {
         response_headers: HeaderMutations::default(),
         filters: Vec::new(),
         disabled_filters: Vec::new(),
+        tracing: None,
     }
 }
 
@@ -346,6 +347,7 @@ fn manager(stats: HttpStats) -> HttpConnectionManager {
         http1: Http1Options::default(),
         http2: Http2Options::default(),
         append_x_forwarded_port: false,
+        tracing: None,
         access_logs: Vec::new(),
         stats,
     }

@@ -5,10 +5,12 @@ use std::borrow::Cow;
 use http::{HeaderMap, HeaderName};
 use serde_json::Value;
 
+use super::grpc::{self, GrpcForm};
 use super::output::Output;
 use super::plain::Plain;
 use super::timestamp::TimeFormat;
 use super::{FormatError, LogRecord};
+use crate::clock;
 
 /// The name of the counts of a gRPC call's messages among filter state.
 const GRPC_STATS: &str = "envoy.filters.http.grpc_stats";
@@ -24,6 +26,13 @@ pub(super) struct Operator {
 #[derive(Debug)]
 enum Kind {
     StartTime(TimeFormat),
+    EmitTime(TimeFormat),
+    Grpc(GrpcForm),
+    /// `%PATH()%`
+    Path {
+        query: bool,
+        which: WhichPath,
+    },
     Request(Field, Option<Field>),
     /// `%REQ_WITHOUT_QUERY()%`
     WithoutQuery(Field, Option<Field>),
@@ -49,6 +58,14 @@ enum StateForm {
     Plain,
     Typed,
     Field(String),
+}
+
+/// Which path `%PATH()%` prints.
+#[derive(Debug)]
+enum WhichPath {
+    Sent,
+    Original,
+    OriginalOrSent,
 }
 
 /// What `%REQ()%` can name.
@@ -92,11 +109,14 @@ impl Operator {
 
     /// Whether the value is taken from the request's head.
     pub(super) fn reads_request(&self) -> bool {
-        matches!(self.kind, Kind::Request(..) | Kind::WithoutQuery(..) | Kind::Query(_))
+        matches!(
+            self.kind,
+            Kind::Request(..) | Kind::WithoutQuery(..) | Kind::Query(_) | Kind::Path { .. }
+        )
     }
 
     /// Writes the operator's value.
-    pub(super) fn write(&self, record: &LogRecord<'_>, out: &mut Output<'_>) {
+    pub(super) fn write<'a>(&self, record: &LogRecord<'a>, out: &mut Output<'_>) {
         out.max = self.max;
         let either = |first: &Field, second: &Option<Field>| {
             let otherwise = || second.as_ref().and_then(|field| field.value(record));
@@ -104,6 +124,25 @@ impl Operator {
         };
         match &self.kind {
             Kind::StartTime(format) => out.display(&format.of(record.started_at)),
+            Kind::EmitTime(format) => {
+                out.display(&format.of(clock::wall(clock::now())));
+            }
+            Kind::Grpc(form) => match grpc::status(record) {
+                Some(status) => match form.text(status) {
+                    Some(name) => out.text(Some(name)),
+                    None => out.number(Some(status)),
+                },
+                None => out.bytes(None),
+            },
+            Kind::Path { query, which } => {
+                let path = match which {
+                    WhichPath::Sent => record.path,
+                    WhichPath::Original => record.original_path,
+                    WhichPath::OriginalOrSent => record.original_path.or(record.path),
+                };
+                let without = |path: &'a str| path.split('?').next().unwrap_or_default();
+                out.text(path.map(|path| if *query { path } else { without(path) }));
+            }
             Kind::Request(first, second) => out.bytes(either(first, second)),
             Kind::WithoutQuery(first, second) => {
                 let value = either(first, second);
@@ -148,6 +187,17 @@ impl Kind {
         };
         match (name, argument) {
             ("START_TIME", format) => Ok(Self::StartTime(TimeFormat::parse(format))),
+            ("EMIT_TIME", format) => Ok(Self::EmitTime(TimeFormat::parse(format))),
+            ("GRPC_STATUS", form) => GrpcForm::named(form)
+                .map(Self::Grpc)
+                .ok_or_else(|| wrong("expected CAMEL_STRING, SNAKE_STRING or NUMBER")),
+            ("GRPC_STATUS_NUMBER", None) => Ok(Self::Grpc(GrpcForm::Number)),
+            ("PATH", argument) => Self::path(argument.unwrap_or_default())
+                .ok_or_else(|| wrong("expected WQ or NQ, and ORIG, PATH or ORIG_OR_PATH")),
+            ("METADATA", Some(path)) => match path.split_once(':') {
+                Some(("DYNAMIC", path)) => Self::parse("DYNAMIC_METADATA", Some(path), at),
+                _ => Err(wrong("only the type DYNAMIC is supported")),
+            },
             ("REQ", Some(names)) => fields(names).map(|(a, b)| Self::Request(a, b)),
             ("REQ_WITHOUT_QUERY", Some(names)) => {
                 fields(names).map(|(a, b)| Self::WithoutQuery(a, b))
@@ -179,6 +229,22 @@ impl Kind {
                 .map(Self::Plain)
                 .ok_or_else(|| FormatError::Unknown { at, operator: name.to_owned() }),
         }
+    }
+
+    fn path(argument: &str) -> Option<Self> {
+        let (query, which) = argument.split_once(':').unwrap_or((argument, ""));
+        let query = match query {
+            "" | "WQ" => true,
+            "NQ" => false,
+            _ => return None,
+        };
+        let which = match which {
+            "" | "ORIG_OR_PATH" => WhichPath::OriginalOrSent,
+            "ORIG" => WhichPath::Original,
+            "PATH" => WhichPath::Sent,
+            _ => return None,
+        };
+        Some(Self::Path { query, which })
     }
 
     fn state(argument: &str) -> Option<Self> {

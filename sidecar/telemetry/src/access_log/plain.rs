@@ -59,6 +59,9 @@ plain! {
     DownstreamTlsCipher = "DOWNSTREAM_TLS_CIPHER";
     RequestedServerName = "REQUESTED_SERVER_NAME";
     RouteName = "ROUTE_NAME";
+    TraceId = "TRACE_ID";
+    StreamId = "STREAM_ID";
+    LogType = "ACCESS_LOG_TYPE";
     ConnectionId = "CONNECTION_ID";
     Hostname = "HOSTNAME";
 }
@@ -92,6 +95,18 @@ impl Plain {
             Self::UpstreamCluster => out.text(record.upstream_cluster),
             Self::RequestedServerName => out.text(record.server_name),
             Self::RouteName => out.text(record.route_name),
+            Self::StreamId => {
+                let id = record.request_headers.and_then(|headers| headers.get("x-request-id"));
+                out.bytes(id.map(http::HeaderValue::as_bytes));
+            }
+            Self::LogType => {
+                let http = record.protocol.is_some();
+                out.text(Some(if http { "DownstreamEnd" } else { "TcpConnectionEnd" }));
+            }
+            Self::TraceId => {
+                let trace = record.trace.map(|(trace, _)| format!("{trace:032x}"));
+                out.text(trace.as_deref());
+            }
             Self::ConnectionId => out.number(Some(record.connection_id)),
             Self::Hostname => out.text(Some(hostname())),
             Self::DownstreamPeerUriSan => out.list(record.peer_uri_sans),

@@ -88,6 +88,8 @@ pub struct LogRecord<'a> {
     pub attempts: u32,
     /// `%CONNECTION_ID%`
     pub connection_id: u64,
+    /// `%TRACE_ID%`, and the number of the span.
+    pub trace: Option<(u128, u64)>,
     /// Messages of a gRPC call, to the upstream and from it, where they were counted.
     pub messages: Option<(u64, u64)>,
     /// What filters said about the stream, and about its connection.
@@ -141,6 +143,7 @@ impl LogRecord<'_> {
             upstream_local_uri_sans: &[],
             attempts: 0,
             connection_id: 0,
+            trace: None,
             messages: None,
             annotations: [None, None],
             clusters: None,

@@ -160,3 +160,34 @@ fn annotations_are_printed_by_path() {
     assert_eq!(print("%FILTER_STATE(key)% %FILTER_STATE(key:PLAIN)%"), "\"text\" text");
     assert_eq!(print("%FILTER_STATE(peer:FIELD:name)%"), "shop");
 }
+
+#[test]
+fn a_grpc_status_is_printed_in_three_forms() {
+    let mut request = HeaderMap::new();
+    request.insert("content-type", HeaderValue::from_static("application/grpc+proto"));
+    let mut trailers = HeaderMap::new();
+    trailers.insert("grpc-status", HeaderValue::from_static("1"));
+    let none = HeaderMap::new();
+    let print = |record: &LogRecord<'_>| {
+        let format = "%GRPC_STATUS% %GRPC_STATUS(SNAKE_STRING)% %GRPC_STATUS_NUMBER%";
+        let mut line = Vec::new();
+        TextFormat::parse(format).expect("a format").write(record, &mut line);
+        String::from_utf8(line).expect("UTF-8")
+    };
+    let of_call = record(&request, &none);
+    let told = LogRecord { response_trailers: Some(&trailers), ..of_call };
+    assert_eq!(print(&told), "Canceled CANCELLED 1");
+    assert_eq!(print(&of_call), "Unavailable UNAVAILABLE 14");
+    assert_eq!(print(&record(&none, &none)), "- - -");
+}
+
+#[test]
+fn a_path_is_printed_with_or_without_what_was_asked_for() {
+    assert_eq!(
+        text("%PATH% %PATH(NQ)% %PATH(WQ:PATH)% %PATH(NQ:ORIG)% %PATH(:ORIG):2%"),
+        "/old?x=1 /old /new?x=1 /old /o"
+    );
+    assert_eq!(text("%ACCESS_LOG_TYPE% %TRACE_ID% %STREAM_ID%"), "DownstreamEnd - -");
+    let error = TextFormat::parse("%METADATA(ROUTE:a)%").expect_err("an error").to_string();
+    assert!(error.contains("only the type DYNAMIC"), "{error}");
+}
