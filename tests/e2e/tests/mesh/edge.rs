@@ -25,10 +25,10 @@ const HTTPS_PORT: u16 = 9443;
 const ONE: &str = "one.weft.test";
 const TWO: &str = "two.weft.test";
 
-type Certificate = CertificateDer<'static>;
+pub(crate) type Certificate = CertificateDer<'static>;
 
 /// Uploads a new certificate for a name.
-async fn upload(world: &World, id: &str, name: &str) -> Result<Certificate> {
+pub(crate) async fn upload(world: &World, id: &str, name: &str) -> Result<Certificate> {
     let made = rcgen::generate_simple_self_signed([name.to_owned()])?;
     let ssl = json!({
         "snis": [name],
@@ -39,14 +39,15 @@ async fn upload(world: &World, id: &str, name: &str) -> Result<Certificate> {
     Ok(made.cert.der().clone())
 }
 
-struct Visitor<'a> {
-    from: &'a Host,
-    edge: &'a Member,
+pub(crate) struct Visitor<'a> {
+    pub(crate) from: &'a Host,
+    pub(crate) edge: &'a Member,
+    pub(crate) port: u16,
 }
 
 impl Visitor<'_> {
     /// A connection to a name whose certificate is the one given.
-    async fn open(
+    pub(crate) async fn open(
         &self,
         name: &str,
         trusted: &Certificate,
@@ -60,7 +61,7 @@ impl Visitor<'_> {
             .with_root_certificates(roots)
             .with_no_client_auth();
         config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
-        let stream = connect(self.from, (self.edge.host.ipv4(), HTTPS_PORT).into()).await?;
+        let stream = connect(self.from, (self.edge.host.ipv4(), self.port).into()).await?;
         let server = ServerName::try_from(name.to_owned())?;
         let connecting = TlsConnector::from(Arc::new(config)).connect(server, stream);
         let stream = timeout(DEADLINE, connecting).await?.context("the TLS handshake")?;
@@ -110,7 +111,7 @@ async fn the_edge_serves_names_with_their_certificates_and_http2() -> Result<()>
     let application = server.application(8080)?;
     let edge = Member::start(&world, Profile::edge()).await?;
     let outsider = world.network.host("outsider")?;
-    let visitor = Visitor { from: &outsider, edge: &edge };
+    let visitor = Visitor { from: &outsider, edge: &edge, port: HTTPS_PORT };
     let hosts = json!({ "hosts": ["shop", ONE, TWO] });
     world.publish("shop", 8080, &hosts, &json!({})).await?;
     let one = upload(&world, "one", ONE).await?;

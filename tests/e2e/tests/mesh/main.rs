@@ -20,6 +20,7 @@ mod pods;
 mod policy;
 mod policy_resources;
 mod propagation;
+mod streams;
 mod tcp;
 mod variants;
 mod websocket;

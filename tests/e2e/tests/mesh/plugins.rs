@@ -12,7 +12,7 @@ use weft_netns::Host;
 use weft_testkit::{DEADLINE, Reply, Upstream, send_on, until};
 
 use crate::member::{Member, Profile};
-use crate::world::{World, connect};
+use crate::world::{World, connect, listen};
 
 const EDGE_PORT: u16 = 9080;
 
@@ -188,4 +188,37 @@ async fn bodies_are_validated_and_rewritten_and_limits_hold() -> Result<()> {
         Ok(())
     })
     .await
+}
+
+#[tokio::test]
+async fn another_server_decides_and_answers_are_compressed() -> Result<()> {
+    let case = Case::start(&json!({})).await?;
+    let host = case.world.network.host("auth")?;
+    let server = Upstream::serve("auth", listen(&host, 8181)?)?;
+    let plugins = json!({"plugins": {
+        "forward-auth": {
+            "uri": format!("http://{}:8181/check", host.ipv4()),
+            "upstream_headers": ["x-upstream"],
+        },
+        "gzip": {"types": "*", "min_length": 1},
+    }});
+    case.world.put_route("shop", 8080, &plugins, &json!({})).await?;
+    for side in [Side::North, Side::East] {
+        until(&format!("asked from {side:?}"), || async {
+            let request = Request::post("/a");
+            let reply = case.send(side, request, &[("accept-encoding", "gzip")], "text").await?;
+            ensure!(reply.status == 200, "{} {}", reply.status, reply.text());
+            let seen = case.application.seen();
+            let told = seen.last().and_then(|request| request.headers.get("x-upstream"));
+            ensure!(told.is_some_and(|value| value == "auth"), "{seen:?}");
+            ensure!(reply.header("content-encoding") == "gzip", "{reply:?}");
+            Ok(())
+        })
+        .await?;
+    }
+    let asked = server.seen();
+    let last = asked.last().expect("it was asked");
+    ensure!(last.path == "/check" && last.headers["x-forwarded-uri"] == "/a", "{last:?}");
+    drop(server);
+    case.settles("/a", &[], 403).await
 }

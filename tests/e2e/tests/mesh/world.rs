@@ -22,6 +22,10 @@ use weft_testkit::{ApiServer, DEADLINE, Process, Reply, program, send_on, until}
 /// The namespace of the workloads, as in Kubernetes.
 pub(crate) const NAMESPACE: &str = "demo";
 const ADMIN_PORT: u16 = 9180;
+/// Where edges serve stream routes.
+pub(crate) const STREAM_PORT: u16 = 9100;
+/// The same over TLS.
+pub(crate) const STREAM_TLS_PORT: u16 = 9101;
 
 /// The programs, where every user can run them: the folder that they were
 /// built in may be closed to others. Shared by the tests that run together.
@@ -129,7 +133,11 @@ impl World {
 
     fn control_plane(&self, arguments: &[&str]) -> Result<Command> {
         let file = self.path("control.yaml");
-        let mut config = json!({ "data_dir": self.path("control") });
+        let tcp = json!([STREAM_PORT, { "addr": STREAM_TLS_PORT, "tls": true }]);
+        let mut config = json!({
+            "data_dir": self.path("control"),
+            "edge": { "stream_proxy": { "tcp": tcp } },
+        });
         let mut command = self.control.command(self.programs.path("weft-control-plane"));
         if self.cluster.is_some() {
             config["kubernetes"] = json!({});
