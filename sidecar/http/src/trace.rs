@@ -54,6 +54,7 @@ pub(crate) fn begin(stream: &mut Stream, route: Option<&Arc<Route>>) {
     let client = tracing.outbound && !tracing.spawn_upstream;
     let kind = if client { SpanKind::Client } else { SpanKind::Server };
     let context = tracer.begin(&stream.head.headers, reason.is_some(), kind);
+    let Some(context) = context else { return };
     let mut span = ActiveSpan {
         name: tracer.name(tracing.outbound, inbound::authority(&stream.head)),
         tracing,

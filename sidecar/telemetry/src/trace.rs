@@ -134,19 +134,26 @@ impl Tracer {
     }
 
     /// The context of a request that begins: what its headers say, else what was decided here.
+    /// `None`: the headers are malformed; they pass as they are, and there is no span, as in Envoy.
     #[must_use]
-    pub fn begin(&self, headers: &HeaderMap, decision: bool, kind: SpanKind) -> SpanContext {
-        match &self.format {
-            Format::OpenTelemetry => match w3c::extract(headers) {
-                Some(parent) => child(&parent),
-                None => root(fastrand::u128(1..), fastrand::u64(1..), decision),
-            },
+    pub fn begin(
+        &self,
+        headers: &HeaderMap,
+        decision: bool,
+        kind: SpanKind,
+    ) -> Option<SpanContext> {
+        Some(match &self.format {
+            Format::OpenTelemetry if w3c::is_there(headers) => child(&w3c::extract(headers)?),
+            Format::OpenTelemetry => root(fastrand::u128(1..), fastrand::u64(1..), decision),
             Format::Zipkin { long_ids, shared, w3c, .. } => {
                 let told = b3::extract(headers);
+                let from_b3 = told.context.map(|context| SpanContext {
+                    sampled: told.sampled.unwrap_or(decision),
+                    ..context
+                });
                 let from_w3c = || w3c.then(|| w3c::extract(headers)).flatten();
-                match told.context.or_else(from_w3c) {
-                    Some(mut parent) => {
-                        parent.sampled = told.sampled.unwrap_or(parent.sampled);
+                match from_b3.or_else(from_w3c) {
+                    Some(parent) => {
                         let joins = *shared && kind == SpanKind::Server;
                         if joins { SpanContext { shared: true, ..parent } } else { child(&parent) }
                     }
@@ -159,7 +166,7 @@ impl Tracer {
                     }
                 }
             }
-        }
+        })
     }
 
     /// The context of a span that another causes.

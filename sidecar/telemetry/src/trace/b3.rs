@@ -59,9 +59,8 @@ fn single_header(text: &str) -> Told {
     }
 }
 
-/// A caller that has a context but did not decide leaves it to us; Envoy collects then.
 fn context(trace: u128, span: u64, parent: Option<u64>, sampled: Option<bool>) -> SpanContext {
-    let sampled = sampled.unwrap_or(true);
+    let sampled = sampled.unwrap_or(false);
     SpanContext { trace, span, parent, sampled, shared: false, remote: true, state: None }
 }
 

@@ -12,6 +12,11 @@ const SAMPLED: u8 = 1;
 /// Length of version 00.
 const LENGTH: usize = 55;
 
+/// Whether there is a caller's context, or what is meant to be one.
+pub(super) fn is_there(headers: &HeaderMap) -> bool {
+    headers.contains_key(TRACEPARENT)
+}
+
 /// The caller's context; `None` where there is none or it is malformed.
 pub(super) fn extract(headers: &HeaderMap) -> Option<SpanContext> {
     let text = headers.get(TRACEPARENT)?.to_str().ok()?;
