@@ -8,6 +8,7 @@ use weft_netns::Host;
 use weft_testkit::until;
 
 use crate::pod::{Pod, PodSpec};
+use crate::tcp::{Conversation, Greeter, publish};
 use crate::world::{NAMESPACE, World, get_as};
 
 const PEERS: &str = "/apis/weft.dev/v1/peerauthentications";
@@ -21,6 +22,50 @@ fn resource(name: &str, spec: &Value) -> Value {
         },
         "spec": spec,
     })
+}
+
+/// Waits until connections to a server that speaks first are made, or refused.
+async fn greets(from: &Host, to: SocketAddr, greeted: bool) -> Result<()> {
+    until(&format!("a greeting: {greeted}"), || async {
+        match Conversation::open(from, to).await {
+            Ok(_) if greeted => Ok(()),
+            Err(_) if !greeted => Ok(()),
+            Ok(_) => bail!("greeted"),
+            Err(error) => Err(error),
+        }
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn policies_of_the_cluster_hold_for_connections() -> Result<()> {
+    let world = World::start_in_cluster().await?;
+    let spec = PodSpec { port: Some(("tcp", 2525)), ..PodSpec::default() };
+    let mail = Pod::start(&world, "mail", &spec).await?;
+    let _greeter = Greeter::start(&mail.host, 2525)?;
+    let friend = Pod::start(&world, "friend", &PodSpec::default()).await?;
+    let stranger = Pod::start(&world, "stranger", &PodSpec::default()).await?;
+    let inside = publish(&world, "mail", 2525).await?;
+    greets(&stranger.host, inside, true).await?;
+    let cluster = world.cluster()?;
+    let by = |source: Value| json!([{ "from": [{ "source": source }] }]);
+    let allow = json!({ "rules": by(json!({ "serviceAccounts": ["friend"] })) });
+    cluster.put(AUTHORIZATIONS, resource("friends", &allow));
+    greets(&stranger.host, inside, false).await?;
+    greets(&friend.host, inside, true).await?;
+    // What only requests have allows no connection.
+    let requests = json!({ "rules": [{ "to": [{ "operation": { "methods": ["GET"] } }] }] });
+    cluster.put(AUTHORIZATIONS, resource("friends", &requests));
+    greets(&friend.host, inside, false).await?;
+    cluster.delete(AUTHORIZATIONS, NAMESPACE, "friends");
+    greets(&stranger.host, inside, true).await?;
+    // And denies nothing that is not left without it.
+    let deny = json!({
+        "action": "DENY",
+        "rules": [{ "to": [{ "operation": { "methods": ["GET"], "ports": ["2525"] } }] }],
+    });
+    cluster.put(AUTHORIZATIONS, resource("port", &deny));
+    greets(&friend.host, inside, false).await
 }
 
 /// Waits until a resource's status says whether it holds, and why not.
@@ -86,7 +131,7 @@ async fn policies_of_the_cluster_hold_and_say_so() -> Result<()> {
         "selector": { "matchLabels": { "app": "web" } },
         "rules": [{
             "from": [{ "source": { "principals": ["cluster.local/ns/demo/sa/friend"] } }],
-            "to": [{ "operation": { "methods": ["GET"] } }],
+            "to": [{ "operation": { "methods": ["GET"], "ports": ["8080"] } }],
         }],
     });
     cluster.put(AUTHORIZATIONS, resource("friends", &allow));
