@@ -1,6 +1,6 @@
 //! The workloads of the mesh, who register by connecting.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,8 +8,8 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use weft_control_model::{
-    Discover, DiscoverError, Discovery, Endpoint, EndpointIdentity, Endpoints, Labels, MeshName,
-    Role, Scheme, Workload,
+    Discover, DiscoverError, Discovery, Endpoint, EndpointIdentity, Endpoints, Labels, Lookups,
+    MeshName, Role, Scheme, Workload,
 };
 
 /// The labels that name a workload's service, the first one winning.
@@ -30,7 +30,7 @@ pub struct MeshRegistry {
 struct State {
     workloads: BTreeMap<String, Entry>,
     /// What was asked for, with the answer as long as it holds.
-    lookups: HashMap<Lookup, Endpoints>,
+    lookups: Lookups<Lookup>,
     /// Ids of workloads that are not saved as they are.
     unsaved: BTreeSet<String>,
 }
@@ -177,32 +177,21 @@ impl Discover for MeshRegistry {
         }
         let lookup = Lookup {
             name: MeshName::parse(&service.service_name)?,
-            labels: wanted_labels(service)?,
+            labels: service.wanted_labels("the mesh")?,
         };
         let mut state = self.state.lock();
-        if let Some(known) = state.lookups.get(&lookup) {
-            return Ok(Arc::clone(known));
-        }
-        let found: Endpoints = state.find(&lookup).into();
-        state.lookups.insert(lookup, Arc::clone(&found));
+        let mut lookups = std::mem::take(&mut state.lookups);
+        let found = lookups.answer(lookup, |lookup| state.find(lookup));
+        state.lookups = lookups;
         Ok(found)
     }
 }
 
 impl State {
-    /// Answers anew what was asked for, keeping the pointers of equal answers.
     fn refresh(&mut self) {
-        let lookups = std::mem::take(&mut self.lookups);
-        self.lookups = lookups
-            .into_iter()
-            // An answer that nobody holds is asked for anew if it is wanted again.
-            .filter(|(_, known)| Arc::strong_count(known) > 1)
-            .map(|(lookup, known)| {
-                let found = self.find(&lookup);
-                let answer = if known[..] == found[..] { known } else { found.into() };
-                (lookup, answer)
-            })
-            .collect();
+        let mut lookups = std::mem::take(&mut self.lookups);
+        lookups.refresh(|lookup| self.find(lookup));
+        self.lookups = lookups;
     }
 
     fn find(&self, lookup: &Lookup) -> Vec<Endpoint> {
@@ -240,24 +229,6 @@ fn endpoint(workload: &Workload, lookup: &Lookup) -> Option<Endpoint> {
         labels: workload.labels.clone(),
     };
     Some(Endpoint { address, port, weight: 1, identity: Some(identity), locality: None })
-}
-
-/// `discovery_args: {"labels": {…}}`
-fn wanted_labels(service: &Discovery) -> Result<Labels, DiscoverError> {
-    let bad = |field: &str, reason: &str| DiscoverError::BadArgument {
-        field: field.to_owned(),
-        reason: reason.to_owned(),
-    };
-    if let Some(unknown) = service.args.keys().find(|name| *name != "labels") {
-        return Err(bad(unknown, "the mesh knows the argument labels"));
-    }
-    let Some(labels) = service.args.get("labels") else { return Ok(Labels::new()) };
-    let labels = labels.as_object().ok_or_else(|| bad("labels", "is no object of texts"))?;
-    let pair = |(key, value): (&String, &serde_json::Value)| {
-        let value = value.as_str().ok_or_else(|| bad("labels", "is no object of texts"))?;
-        Ok((key.clone(), value.to_owned()))
-    };
-    labels.iter().map(pair).collect()
 }
 
 /// Whether nothing differs but the time of the connection.

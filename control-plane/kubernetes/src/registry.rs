@@ -1,7 +1,6 @@
 //! Where Kubernetes' Services run.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Node, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
@@ -11,7 +10,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use weft_control_model::{
     Discover, DiscoverError, Discovery, Endpoint, EndpointIdentity, Endpoints, Labels, Locality,
-    Scheme,
+    Lookups, Scheme,
 };
 
 use crate::facts::{
@@ -44,7 +43,7 @@ struct State {
     pods: Table<ObjectName, EndpointIdentity>,
     nodes: Table<String, Locality>,
     /// What was asked for, with the answer as long as it holds.
-    lookups: HashMap<Lookup, Endpoints>,
+    lookups: Lookups<Lookup>,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -52,7 +51,7 @@ struct Lookup {
     service: ObjectName,
     /// None for the Service's first.
     port: Option<String>,
-    labels: Vec<(String, String)>,
+    labels: Labels,
 }
 
 impl KubernetesRegistry {
@@ -109,11 +108,9 @@ impl Discover for KubernetesRegistry {
         }
         let lookup = Lookup::parse(service)?;
         let mut state = self.state.lock();
-        if let Some(known) = state.lookups.get(&lookup) {
-            return Ok(Arc::clone(known));
-        }
-        let found: Endpoints = state.find(&lookup).into();
-        state.lookups.insert(lookup, Arc::clone(&found));
+        let mut lookups = std::mem::take(&mut state.lookups);
+        let found = lookups.answer(lookup, |lookup| state.find(lookup));
+        state.lookups = lookups;
         Ok(found)
     }
 }
@@ -131,7 +128,7 @@ impl Lookup {
         if empty || name.contains('/') {
             return Err(bad());
         }
-        let labels = wanted_labels(service)?;
+        let labels = service.wanted_labels("Kubernetes")?;
         Ok(Self { service: (namespace.to_owned(), name.to_owned()), port, labels })
     }
 
@@ -154,23 +151,11 @@ impl State {
         }
     }
 
-    /// Answers anew what was asked for, keeping the pointers of equal answers; whether one differs.
+    /// Whether an answer differs from before.
     fn refresh(&mut self) -> bool {
-        let lookups = std::mem::take(&mut self.lookups);
-        let mut changed = false;
-        self.lookups = lookups
-            .into_iter()
-            // An answer that nobody holds is asked for anew if it is wanted again.
-            .filter(|(_, known)| Arc::strong_count(known) > 1)
-            .map(|(lookup, known)| {
-                let found = self.find(&lookup);
-                if known[..] == found[..] {
-                    return (lookup, known);
-                }
-                changed = true;
-                (lookup, found.into())
-            })
-            .collect();
+        let mut lookups = std::mem::take(&mut self.lookups);
+        let changed = lookups.refresh(|lookup| self.find(lookup));
+        self.lookups = lookups;
         changed
     }
 
@@ -236,22 +221,4 @@ impl State {
             }
         }
     }
-}
-
-/// `discovery_args: {"labels": {…}}`
-fn wanted_labels(service: &Discovery) -> Result<Vec<(String, String)>, DiscoverError> {
-    let bad = |field: &str, reason: &str| DiscoverError::BadArgument {
-        field: field.to_owned(),
-        reason: reason.to_owned(),
-    };
-    if let Some(unknown) = service.args.keys().find(|name| *name != "labels") {
-        return Err(bad(unknown, "Kubernetes knows the argument labels"));
-    }
-    let Some(labels) = service.args.get("labels") else { return Ok(Vec::new()) };
-    let labels = labels.as_object().ok_or_else(|| bad("labels", "is no object of texts"))?;
-    let pair = |(key, value): (&String, &serde_json::Value)| {
-        let value = value.as_str().ok_or_else(|| bad("labels", "is no object of texts"))?;
-        Ok((key.clone(), value.to_owned()))
-    };
-    labels.iter().map(pair).collect()
 }

@@ -11,6 +11,7 @@ mod endpoint;
 mod error;
 mod kept;
 mod key;
+mod lookups;
 mod mesh;
 pub mod plugins;
 mod resources;
@@ -29,6 +30,7 @@ pub use endpoint::{
 pub use error::DecodeError;
 pub use kept::{Kept, KeptFields};
 pub use key::{IdError, ResourceId, ResourceKey, ResourceKind};
+pub use lookups::Lookups;
 pub use mesh::{
     EffectiveMtls, MeshConfig, MtlsMode, MutualTls, OutboundTrafficPolicy, PeerAuthentication,
     WorkloadSelector, effective_mtls,
