@@ -50,9 +50,12 @@ check() {
     done
     template --set edge.enabled=true,serviceMonitor.enabled=true,revision=canary,controlPlane.enabled=false \
         --set 'image.pullSecrets={registry}' --set injector.autoscaling.enabled=false > "$made/canary.yaml"
+    template --set controlPlane.replicas=3,controlPlane.authoritySecret=cacerts \
+        --set 'controlPlane.config.deployment.etcd.host={http://etcd:2379}' \
+        --set 'controlPlane.config.admin.keys[0].key=secret' > "$made/several.yaml"
     PYTHONPATH="$tools/python" python3 scripts/validate-manifests.py \
         manifests/base/namespace.yaml manifests/base/weft.yaml manifests/overlays/*/*.yaml \
-        "$made/canary.yaml" injector/inject/goldens/*.out.yaml
+        "$made/canary.yaml" "$made/several.yaml" injector/inject/goldens/*.out.yaml
 }
 
 install_helm

@@ -16,6 +16,7 @@ use weft_spiffe::{SpiffeId, TrustDomain};
 use weft_tls::{SanKind, SanMatcher, SanPattern, ServerTls, ServerTlsSpec, ValidationSpec};
 
 use crate::cluster::Cluster;
+use crate::config::Config;
 
 /// The authority's folder within the data folder.
 const FOLDER: &str = "ca";
@@ -51,19 +52,19 @@ pub fn issue_token(
 }
 
 impl Authority {
-    /// Opens the authority in the data folder, or makes it.
+    /// Opens the authority that is given, or that in the data folder, or makes it there.
     pub(crate) fn open(
-        data_dir: &Path,
+        config: &Config,
         trust_domain: &str,
-        names: &[String],
         cluster: Option<&Cluster>,
     ) -> Result<Self> {
-        let folder = data_dir.join(FOLDER);
+        let folder = config.data_dir.join(FOLDER);
+        let given = config.authority_dir.as_ref();
         std::fs::create_dir_all(&folder)
             .with_context(|| format!("can't make {}", folder.display()))?;
         let trust_domain = TrustDomain::new(trust_domain)?;
-        let config = AuthorityConfig::new(&folder, trust_domain.clone());
-        let certificates = Arc::new(CertificateAuthority::open(config)?);
+        let authority = AuthorityConfig::new(given.unwrap_or(&folder), trust_domain.clone());
+        let certificates = Arc::new(CertificateAuthority::open(authority)?);
         let tokens = TokenIssuer::open(&folder)?.verifier(trust_domain.clone())?;
         let mut ways: Vec<Arc<dyn Authenticator>> = vec![
             Arc::new(ClientCertificates { trust_domain: trust_domain.clone() }),
@@ -73,7 +74,7 @@ impl Authority {
             ways.push(Arc::new(TokenReviews::new(cluster.client.clone(), trust_domain)));
         }
         let authenticators = Authenticators::new(ways);
-        Ok(Self { certificates, authenticators, names: names.to_vec() })
+        Ok(Self { certificates, authenticators, names: config.xds.server_names.clone() })
     }
 
     /// The server's TLS, and the task's work that renews it in time.

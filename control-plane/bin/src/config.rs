@@ -25,6 +25,9 @@ pub use stream_proxy::StreamProxyConfig;
 pub struct Config {
     /// The folder of the store, the certificate authority and the Admin API's key.
     pub data_dir: PathBuf,
+    /// The folder of an authority that is given, such as a mounted Secret: `ca-cert.pem`, `ca-key.pem`,
+    /// `root-cert.pem`, `cert-chain.pem`. Several control planes need the same one.
+    pub authority_dir: Option<PathBuf>,
     /// Where resources are kept.
     pub deployment: DeploymentConfig,
     /// The Admin API.
@@ -151,6 +154,7 @@ impl Default for Config {
         let settings = Settings::default();
         Self {
             data_dir: PathBuf::from("weft-data"),
+            authority_dir: None,
             deployment: DeploymentConfig::default(),
             admin: AdminConfig::default(),
             xds: XdsConfig::default(),

@@ -1,6 +1,7 @@
 //! Starting and ending.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,6 +30,8 @@ use crate::view::{Attempt, View};
 
 /// Nodes that wait to be taken in.
 const QUEUE: usize = 1024;
+/// The file with this control plane's name within the data folder.
+const REPLICA: &str = "replica";
 /// How long what runs may take to end.
 const ENDING: Duration = Duration::from_secs(5);
 
@@ -69,12 +72,7 @@ impl ControlPlane {
             Some(kubernetes) => Some(Cluster::open(kubernetes).await?),
             None => None,
         };
-        let authority = Authority::open(
-            data_dir,
-            &mesh.trust_domain,
-            &config.xds.server_names,
-            cluster.as_ref(),
-        )?;
+        let authority = Authority::open(&config, &mesh.trust_domain, cluster.as_ref())?;
         let core = Core {
             registry: Arc::new(MeshRegistry::new(config.registry.grace)),
             nodes: Arc::default(),
@@ -180,7 +178,7 @@ async fn start_engine(
     registries: Registries,
     tasks: &mut JoinSet<Result<()>>,
 ) -> Result<(mpsc::Sender<crate::engine::Arrival>, mpsc::Sender<Question>)> {
-    let saved = Saved::new(Arc::clone(store));
+    let saved = Saved::new(Arc::clone(store), &replica(&config.data_dir)?);
     core.registry.restore(saved.workloads().await?, config.registry.start_grace);
     let (sender, arrivals) = mpsc::channel(QUEUE);
     let (asking, questions) = mpsc::channel(QUEUE);
@@ -198,9 +196,31 @@ async fn start_engine(
     };
     tasks.spawn(async move { engine.run().await.context("the store failed") });
     let registry = Arc::clone(&core.registry);
-    let saving = async move { saved.follow(&registry).await };
+    let kept = saved.clone();
+    let saving = async move { kept.follow(&registry).await };
     tasks.spawn(until_stopped(core.stop.clone(), saving));
+    // Only etcd is shared by several.
+    if config.deployment.etcd.is_some() {
+        let (registry, grace) = (Arc::clone(&core.registry), config.registry.start_grace);
+        let sharing = async move { saved.share(&registry, grace).await };
+        tasks.spawn(until_stopped(core.stop.clone(), sharing));
+    }
     Ok((sender, asking))
+}
+
+/// The name of this control plane among those of one store, kept in its data folder.
+fn replica(data_dir: &Path) -> Result<String> {
+    let path = data_dir.join(REPLICA);
+    match std::fs::read_to_string(&path) {
+        Ok(name) => Ok(name),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let name = uuid::Uuid::new_v4().to_string();
+            std::fs::write(&path, &name)
+                .with_context(|| format!("can't write {}", path.display()))?;
+            Ok(name)
+        }
+        Err(error) => Err(error).with_context(|| format!("can't read {}", path.display())),
+    }
 }
 
 fn admin_state(

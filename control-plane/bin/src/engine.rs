@@ -105,16 +105,23 @@ impl Engine {
 
     /// Every host of the mesh has an address before it is published.
     async fn give_addresses(&mut self, hosts: BTreeSet<String>) {
+        let mut others = Vec::new();
         for host in hosts {
             match self.addresses.assign(&host) {
                 Ok((_, false)) => {}
-                Ok((address, true)) => {
-                    if let Err(error) = self.saved.save_address(&host, address).await {
+                Ok((address, true)) => match self.saved.settle_address(&host, address).await {
+                    Ok(settled) if settled == address => {}
+                    Ok(settled) => others.push((host.clone(), settled)),
+                    Err(error) => {
                         tracing::error!(%host, %address, %error, "can't save the virtual address");
                     }
-                }
+                },
                 Err(error) => tracing::error!(%error, "no virtual address"),
             }
+        }
+        // Another control plane of the same store was faster.
+        for (host, address) in others {
+            self.addresses.adopt(&host, address);
         }
     }
 

@@ -42,6 +42,17 @@ impl AddressBook {
         }
     }
 
+    /// Takes over the address that another control plane gave a host, unless another host has it here.
+    pub fn adopt(&mut self, host: &str, address: IpAddr) {
+        if self.taken.contains(&address) {
+            return;
+        }
+        if let Some(before) = Arc::make_mut(&mut self.by_host).insert(host.to_owned(), address) {
+            self.taken.remove(&before);
+        }
+        self.taken.insert(address);
+    }
+
     /// The address of `host`, and whether it is new.
     ///
     /// # Errors
@@ -91,6 +102,16 @@ mod tests {
         let natural = AddressBook::default().assign("a").expect("an address").0;
         book.restore("b".to_owned(), natural);
         assert_eq!(book.assign("b"), Ok((natural, false)));
-        assert_ne!(book.assign("a").expect("an address").0, natural);
+        let other = book.assign("a").expect("an address").0;
+        assert_ne!(other, natural);
+        let given = "240.240.9.9".parse().expect("an address");
+        book.adopt("a", given);
+        book.adopt("b", given);
+        assert_eq!(
+            (book.assign("a"), book.assign("b")),
+            (Ok((given, false)), Ok((natural, false)))
+        );
+        book.restore("c".to_owned(), other);
+        assert_eq!(book.assign("c"), Ok((other, false)), "given back");
     }
 }

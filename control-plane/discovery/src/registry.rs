@@ -41,6 +41,8 @@ struct Entry {
     connections: usize,
     /// When it is forgotten, without a connection.
     until: Option<Instant>,
+    /// The control plane that has taken it in, if another has done so last.
+    owner: Option<String>,
 }
 
 /// A service and the labels that its workloads must have.
@@ -62,7 +64,7 @@ impl MeshRegistry {
         let mut state = self.state.lock();
         for workload in workloads {
             let id = workload.id.clone();
-            let entry = Entry { workload: Arc::new(workload), connections: 0, until };
+            let entry = Entry { workload: Arc::new(workload), connections: 0, until, owner: None };
             state.workloads.entry(id).or_insert(entry);
         }
         state.refresh();
@@ -74,16 +76,20 @@ impl MeshRegistry {
         let mut state = self.state.lock();
         let id = workload.id.clone();
         let known = state.workloads.get_mut(&id);
-        let same =
-            known.as_ref().is_some_and(|entry| describes_the_same(&entry.workload, &workload));
+        // The record says who has it.
+        let same = known.as_ref().is_some_and(|entry| {
+            entry.owner.is_none() && describes_the_same(&entry.workload, &workload)
+        });
         match known {
             Some(entry) => {
                 entry.connections += 1;
                 entry.until = None;
+                entry.owner = None;
                 entry.workload = Arc::new(workload);
             }
             None => {
-                let entry = Entry { workload: Arc::new(workload), connections: 1, until: None };
+                let workload = Arc::new(workload);
+                let entry = Entry { workload, connections: 1, until: None, owner: None };
                 state.workloads.insert(id.clone(), entry);
             }
         }
@@ -100,7 +106,8 @@ impl MeshRegistry {
         let mut state = self.state.lock();
         if let Some(entry) = state.workloads.get_mut(id) {
             entry.connections = entry.connections.saturating_sub(1);
-            if entry.connections == 0 {
+            // One that has gone over to another control plane is that one's.
+            if entry.connections == 0 && entry.owner.is_none() {
                 entry.until = Some(Instant::now() + self.grace);
                 // Who waits for the next departure has to look again.
                 self.changed.notify_one();
@@ -237,5 +244,6 @@ fn describes_the_same(known: &Workload, new: &Workload) -> bool {
     *known == dated
 }
 
+mod shared;
 #[cfg(test)]
 mod tests;

@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use weft_control_model::Workload;
-use weft_store::{Expect, Put, Store, StoreError};
+use weft_store::{Entry, Expect, Put, Store, StoreError};
 
 use crate::{AddressBook, MeshRegistry};
+
+mod others;
 
 /// Where workloads are kept, by the ids of their nodes.
 const WORKLOADS: &str = "/weft/workloads/";
@@ -21,12 +23,35 @@ const PAUSE: Duration = Duration::from_secs(1);
 #[derive(Clone)]
 pub struct Saved {
     store: Arc<dyn Store>,
+    /// The control plane that saves.
+    owner: Arc<str>,
+}
+
+/// A workload as it is kept.
+#[derive(serde::Serialize, serde::Deserialize)]
+struct Record {
+    #[serde(flatten)]
+    workload: Workload,
+    /// The control plane that its node is connected to.
+    #[serde(default)]
+    owner: String,
+}
+
+impl Record {
+    fn read(entry: &Entry) -> Option<Self> {
+        let read = serde_json::from_slice(&entry.value);
+        read.inspect_err(|error| {
+            tracing::warn!(key = %entry.key, %error, "a saved workload can't be read");
+        })
+        .ok()
+    }
 }
 
 impl Saved {
-    /// The part of this store.
-    pub fn new(store: Arc<dyn Store>) -> Self {
-        Self { store }
+    /// The part of this store, as the control plane `owner` sees it; of several on one store each has
+    /// a name of its own, also after a restart.
+    pub fn new(store: Arc<dyn Store>, owner: &str) -> Self {
+        Self { store, owner: owner.into() }
     }
 
     /// The workloads that were known last.
@@ -35,14 +60,7 @@ impl Saved {
     /// The store can't be read.
     pub async fn workloads(&self) -> Result<Vec<Workload>, StoreError> {
         let listing = self.store.list(WORKLOADS).await?;
-        let read = |value: &[u8], key: &str| match serde_json::from_slice(value) {
-            Ok(workload) => Some(workload),
-            Err(error) => {
-                tracing::warn!(%key, %error, "a saved workload can't be read");
-                None
-            }
-        };
-        Ok(listing.entries.iter().filter_map(|entry| read(&entry.value, &entry.key)).collect())
+        Ok(listing.entries.iter().filter_map(Record::read).map(|one| one.workload).collect())
     }
 
     /// The addresses that were given.
@@ -53,9 +71,7 @@ impl Saved {
         let mut book = AddressBook::default();
         for entry in self.store.list(ADDRESSES).await?.entries {
             let host = entry.key.trim_start_matches(ADDRESSES).to_owned();
-            let value: Value = serde_json::from_slice(&entry.value).unwrap_or_default();
-            let address = value["address"].as_str().and_then(|text| text.parse::<IpAddr>().ok());
-            match address {
+            match address_of(&entry) {
                 Some(address) => book.restore(host, address),
                 None => tracing::warn!(key = %entry.key, "a saved address can't be read"),
             }
@@ -63,13 +79,21 @@ impl Saved {
         Ok(book)
     }
 
-    /// Keeps a new address.
+    /// Keeps a new address, unless another control plane was faster; the one that holds.
     ///
     /// # Errors
     /// The store can't be written.
-    pub async fn save_address(&self, host: &str, address: IpAddr) -> Result<(), StoreError> {
-        let value = json!({"address": address}).to_string();
-        self.store.put(Put::new(format!("{ADDRESSES}{host}"), value)).await.map(drop)
+    pub async fn settle_address(&self, host: &str, address: IpAddr) -> Result<IpAddr, StoreError> {
+        let (key, value) = (format!("{ADDRESSES}{host}"), json!({"address": address}).to_string());
+        let put = Put { expect: Expect::Absent, ..Put::new(key.clone(), value) };
+        match self.store.put(put).await {
+            Ok(_) => Ok(address),
+            Err(StoreError::Conflict) => {
+                let known = self.store.get(&key).await?.and_then(|entry| address_of(&entry));
+                Ok(known.unwrap_or(address))
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// Saves what changes in the registry, for ever.
@@ -91,12 +115,18 @@ impl Saved {
         let key = format!("{WORKLOADS}{id}");
         match workload {
             Some(workload) => {
-                let value = json!(workload).to_string();
+                let owner = self.owner.as_ref().to_owned();
+                let value = json!(Record { workload: workload.clone(), owner }).to_string();
                 self.store.put(Put::new(key, value)).await.map(drop)
             }
             None => self.store.delete(&key, Expect::Anything).await.map(drop),
         }
     }
+}
+
+fn address_of(entry: &Entry) -> Option<IpAddr> {
+    let value: Value = serde_json::from_slice(&entry.value).unwrap_or_default();
+    value["address"].as_str()?.parse().ok()
 }
 
 #[cfg(test)]
@@ -106,7 +136,7 @@ mod tests {
 
     use super::*;
 
-    fn workload(id: &str) -> Workload {
+    pub(super) fn workload(id: &str) -> Workload {
         Workload {
             id: id.to_owned(),
             namespace: "demo".to_owned(),
@@ -125,7 +155,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let store = EmbeddedStore::open(&folder.path().join("weft.redb")).expect("a store");
         let store: Arc<dyn Store> = Arc::new(store);
-        let saved = Saved::new(Arc::clone(&store));
+        let saved = Saved::new(Arc::clone(&store), "one");
         let registry = MeshRegistry::new(Duration::ZERO);
         registry.connected(workload("sidecar~1"));
         registry.connected(workload("sidecar~2"));
@@ -138,7 +168,9 @@ mod tests {
         }
         assert_eq!(saved.workloads().await.expect("read"), [workload("sidecar~1")]);
         let address = "240.240.1.2".parse().expect("an address");
-        saved.save_address("a.demo", address).await.expect("written");
+        assert_eq!(saved.settle_address("a.demo", address).await.expect("written"), address);
+        let late = "240.240.3.4".parse().expect("an address");
+        assert_eq!(saved.settle_address("a.demo", late).await.expect("read"), address);
         let mut book = saved.addresses().await.expect("read");
         assert_eq!(book.assign("a.demo"), Ok((address, false)));
     }

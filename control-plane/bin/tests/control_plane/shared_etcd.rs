@@ -22,9 +22,10 @@ use server::Server;
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
+use weft_control_plane::EtcdConfig;
 use weft_xds_client::{BoxFuture, BoxedIo, ResourceType, TcpTransport, Transport, TransportError};
 
-use crate::support::{TestNode, sidecar};
+use crate::support::{Running, TestNode, sidecar};
 
 /// A running program.
 struct Program {
@@ -219,4 +220,34 @@ async fn without_etcd_reads_are_answered_and_writes_fail_in_apisix_s_words() {
     etcd.restart().await;
     let (status, answer) = program.call("PUT", "/routes/2", &route()).await.expect("an answer");
     assert_eq!(status, 201, "{answer}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn workloads_and_addresses_of_one_are_known_to_both() {
+    let etcd = Server::start().await;
+    let start = || {
+        Running::start_with(|config| {
+            let host = vec![etcd.url.clone()];
+            config.deployment.etcd = Some(EtcdConfig { host, ..EtcdConfig::default() });
+        })
+    };
+    let (a, b) = (start().await, start().await);
+    let node = |running: &Running, address: &str| {
+        let labels = json!({"app": "greeter"});
+        running.node(sidecar(&format!("greeter-{address}"), address, &labels))
+    };
+    let (first, second) = (node(&a, "10.0.0.1"), node(&b, "10.0.0.2"));
+    let upstream = json!({"discovery_type": "mesh", "service_name": "demo/greeter:8080"});
+    let route = json!({"uri": "/*", "hosts": ["greeter"], "upstream": upstream});
+    a.put("/apisix/admin/routes/greeter", route).await;
+    let mut shown = Vec::new();
+    for running in [&a, &b] {
+        let both = |answer: &Value| answer["list"][0]["value"]["workloads"] == 2;
+        shown.push(running.wait_for("/weft/admin/services", both).await);
+    }
+    assert_eq!(shown[0], shown[1], "the virtual address among it");
+    // What leaves the one is gone at the other.
+    drop(first);
+    b.wait_for("/weft/admin/workloads", |answer| answer["total"] == 1).await;
+    drop(second);
 }

@@ -42,8 +42,15 @@ pub(crate) fn config(folder: &TempDir) -> Config {
 
 impl Running {
     pub(crate) async fn start() -> Self {
+        Self::start_with(|_| {}).await
+    }
+
+    /// With a change of its configuration.
+    pub(crate) async fn start_with(change: impl FnOnce(&mut Config)) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        let control_plane = ControlPlane::start(config(&folder)).await.expect("it starts");
+        let mut config = config(&folder);
+        change(&mut config);
+        let control_plane = ControlPlane::start(config).await.expect("it starts");
         Self { folder, control_plane }
     }
 
