@@ -10,9 +10,7 @@ use http::Uri;
 use tokio::net::{TcpStream, UnixStream};
 use tonic::metadata::{AsciiMetadataKey, AsciiMetadataValue, MetadataMap};
 use weft_config::AdsSettings;
-use weft_model::{
-    ClusterHandle, Discovery, Endpoint, EndpointAddress, SnapshotWatch, UpstreamSocket,
-};
+use weft_model::{ClusterHandle, Discovery, Endpoint, EndpointAddress, SnapshotWatch};
 use weft_xds_client::{BoxedIo, Transport, TransportError};
 
 /// Connects to the endpoints of a cluster in turn.
@@ -85,9 +83,9 @@ impl ClusterTransport {
                 Box::new(UnixStream::connect(path).await.map_err(failed)?)
             }
         };
-        let tls = match cluster.config().socket(endpoint.transport) {
-            UpstreamSocket::Raw => return Ok(io),
-            UpstreamSocket::Tls(slot) => slot.get(),
+        let tls = match cluster.config().socket(endpoint.transport).tls() {
+            None => return Ok(io),
+            Some(slot) => slot.get(),
         };
         let refused = |reason: String| TransportError::Tls { target: target.clone(), reason };
         let tls = tls.ok_or_else(|| refused("its secrets are not there".to_owned()))?;

@@ -41,6 +41,8 @@ pub struct BootstrapConfig {
     pub resources: Vec<StaticResource>,
     /// `dynamic_resources.ads_config`
     pub ads: Option<AdsSettings>,
+    /// `cluster_manager.load_stats_config`: who is told of the load of clusters.
+    pub load_stats: Option<AdsSettings>,
     /// Whether `dynamic_resources.cds_config` asks for all clusters of the aggregated stream.
     pub discover_clusters: bool,
     /// Whether `dynamic_resources.lds_config` asks for all listeners of the aggregated stream.
@@ -51,6 +53,8 @@ pub struct BootstrapConfig {
     pub listener_file: Option<PathBuf>,
     /// The certificate agent's settings (`bootstrap_extensions`).
     pub agent: Option<CertificateAgentSettings>,
+    /// `cluster_manager.local_cluster_name`
+    pub local_cluster: Option<String>,
     /// How long what was fetched on demand is kept without use; no field of Envoy's.
     pub on_demand_idle: Duration,
     /// The message itself, for `/config_dump`.
@@ -125,6 +129,10 @@ impl BootstrapConfig {
             return Err(FieldError::at("node.id", reason));
         }
         let named = ads.as_ref();
+        let manager = message.cluster_manager.as_ref();
+        let load_stats = manager.and_then(|manager| manager.load_stats_config.as_ref());
+        let load_stats = load_stats.map(ads::ads).transpose();
+        let load_stats = load_stats.within("cluster_manager.load_stats_config")?;
         let discover = |config: Option<_>, field: &str| {
             config.map(|config| ads::discovered(config, named)).transpose().within(field)
         };
@@ -135,11 +143,17 @@ impl BootstrapConfig {
             admin: message.admin.as_ref().map(admin).transpose().within("admin")?.flatten(),
             resources: resources(&message)?,
             ads,
+            load_stats,
             discover_clusters: matches!(clusters, Some(Discovered::Stream)),
             discover_listeners: matches!(listeners, Some(Discovered::Stream)),
             cluster_file: file_of(clusters),
             listener_file: file_of(listeners),
             agent: agent::agent(&message.bootstrap_extensions)?,
+            local_cluster: message
+                .cluster_manager
+                .as_ref()
+                .map(|manager| manager.local_cluster_name.clone())
+                .filter(|name| !name.is_empty()),
             on_demand_idle: ON_DEMAND_IDLE,
             node,
             message,

@@ -46,6 +46,8 @@ pub(crate) struct Cx<'a> {
     pub(crate) registry: &'a Registry,
     /// Who this proxy is.
     pub(crate) node: &'a Node,
+    /// `cluster_manager.local_cluster_name`: the proxies that send as this one does.
+    pub(crate) local_cluster: Option<&'a str>,
     /// Where secrets come from.
     pub(crate) secrets: &'a SecretSources,
     /// Where requests wait for what is fetched on demand.

@@ -167,6 +167,14 @@ impl Engine {
             let file = self.bootstrap.file.clone();
             loaded.map_err(|e| BootstrapError::new(&file, e.within(&resource.path)))?;
         }
+        if let Some(loads) = &self.bootstrap.load_stats
+            && !self.clusters.contains_key(loads.cluster.as_str())
+        {
+            let reason = format!("{:?} is not one of static_resources.clusters", loads.cluster);
+            let field =
+                "cluster_manager.load_stats_config.grpc_services[0].envoy_grpc.cluster_name";
+            return Err(BootstrapError::new(&self.bootstrap.file, FieldError::at(field, reason)));
+        }
         match &self.bootstrap.ads {
             Some(ads) if !self.clusters.contains_key(ads.cluster.as_str()) => {
                 let reason = format!("{:?} is not one of static_resources.clusters", ads.cluster);
@@ -378,6 +386,7 @@ macro_rules! compiler {
             names: &mut $engine.names,
             registry: &$engine.registry,
             node: &$engine.bootstrap.node,
+            local_cluster: $engine.bootstrap.local_cluster.as_deref(),
             secrets: &$engine.sources,
             demand: $engine.demands.shared(),
             direction: weft_model::TrafficDirection::default(),

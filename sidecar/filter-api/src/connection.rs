@@ -29,9 +29,31 @@ pub struct ConnectionFacts {
     pub tls: Option<Arc<TlsFacts>>,
     /// What network filters said about the connection; allocated at the first use.
     pub annotations: Option<Box<Annotations>>,
+    /// What the client's PROXY header said besides addresses.
+    pub tlvs: Option<Arc<[Tlv]>>,
+    /// Connections to upstreams come from the client's address (`original_src`).
+    pub keep_source: Option<KeepSource>,
     /// What network filters keep for as long as the connection is served (a place in a count); each
     /// is dropped at its end.
     pub kept: Vec<Arc<dyn Any + Send + Sync>>,
+}
+
+/// One value of a PROXY header of version 2 (type, length, value).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tlv {
+    /// Its type.
+    pub kind: u8,
+    /// Its value.
+    pub value: Bytes,
+}
+
+/// `listener.original_src.v3.OriginalSrc`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeepSource {
+    /// `bind_port`: the port, too.
+    pub port: bool,
+    /// `mark`: `SO_MARK` of upstream connections; 0: none.
+    pub mark: u32,
 }
 
 impl ConnectionFacts {

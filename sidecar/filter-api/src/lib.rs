@@ -16,7 +16,7 @@ mod stream;
 
 pub use body::{BodyChange, BodyError, BoxedBody, MessageBody, ReadError};
 pub use callout::{CalloutError, CalloutFuture, CalloutOptions, Callouts, OpeningFuture, Trailers};
-pub use connection::{ConnectionFacts, PeerFacts, TlsFacts};
+pub use connection::{ConnectionFacts, KeepSource, PeerFacts, TlsFacts, Tlv};
 pub use exchange::{ExchangeStats, PeerExchange, Preface};
 pub use filter::{
     Admission, Carried, Flow, HttpFilter, LocalReply, NetworkFilter, NetworkFlow, OnDemandSettings,

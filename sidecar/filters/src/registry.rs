@@ -123,6 +123,8 @@ const HTTP: &[(&str, CompileHttp)] = &[
     ("weft.plugins.v1.Chain", plugins::config::chain),
     ("envoy.extensions.filters.http.grpc_stats.v3.FilterConfig", grpc_stats::config::compile),
     ("stats.PluginConfig", istio_stats::config::compile),
+    // Its work is done where a request goes to a cluster that takes the hosts of requests.
+    ("envoy.extensions.filters.http.dynamic_forward_proxy.v3.FilterConfig", inert),
     // Its work is done when a cluster is compiled: its HTTP connections offer Istio's ALPN names.
     ("istio.envoy.config.filter.http.alpn.v2alpha1.FilterConfig", inert),
 ];

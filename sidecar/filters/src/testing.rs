@@ -65,6 +65,8 @@ pub(crate) fn connection() -> ConnectionFacts {
         server_name: None,
         tls: None,
         annotations: None,
+        tlvs: None,
+        keep_source: None,
         kept: Vec::new(),
     }
 }

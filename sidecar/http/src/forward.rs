@@ -44,7 +44,7 @@ pub(crate) fn expired(expired: Expired, stream: &mut Stream) -> LocalReply {
 /// Sends a request where its route says, and gives the upstream's answer or one of our own.
 pub(crate) async fn forward(plan: &Plan<'_>, action: &Forward, stream: &mut Stream) -> Box<Answer> {
     let grpc = plan.kind.grpc;
-    let Some(target) = choose::target(plan, action, &stream.head) else {
+    let Some(mut target) = choose::target(plan, action, &stream.head) else {
         return fetch_and_forward(plan, action, stream).await;
     };
     stream.cx.cluster = Some(target.cluster.handle().name().clone());
@@ -64,6 +64,12 @@ pub(crate) async fn forward(plan: &Plan<'_>, action: &Forward, stream: &mut Stre
         timeouts::announce(&mut stream.head.headers, expected);
     }
     stream.log_request();
+    if target.by_name
+        && let Err(failure) = Box::pin(target.find_host(&stream.head)).await
+    {
+        let reply = failure.reply(stream);
+        return local(stream, reply, grpc);
+    }
     let kept = plan.response_reads_request(target.response_changes());
     let kept = kept.then(|| Box::new(copy_of(&stream.head)));
     let source = RequestSource::new(retry.is_some(), target.buffer_limit, stream);

@@ -180,6 +180,7 @@ impl Session {
             sni: facts.server_name.as_deref(),
             labels: self.proxy.labels.as_deref(),
             alpn: exchange.as_ref().map(|exchange| &exchange.offered),
+            connection: Some(facts),
             ..PickContext::default()
         })?;
         self.upstream = picked.address();

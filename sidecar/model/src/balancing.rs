@@ -1,7 +1,10 @@
 //! How a cluster's load is spread over its endpoints.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
+
+use crate::Locality;
 
 /// Metadata of an endpoint or of a route for load balancing (`filter_metadata["envoy.lb"]`): each
 /// value as JSON writes it, so that equal values are equal texts.
@@ -52,6 +55,23 @@ pub struct BalancingOptions {
     pub murmur: bool,
     /// `lb_subset_config`
     pub subsets: Option<Subsets>,
+    /// `zone_aware_lb_config`, where the proxy knows its own cluster and locality.
+    pub zone: Option<ZoneAware>,
+}
+
+/// `ZoneAwareLbConfig`: load stays in the proxy's own locality as far as that is fair.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ZoneAware {
+    /// `routing_enabled` (default all), in hundredths of a per cent.
+    pub enabled: u32,
+    /// `min_cluster_size` (default 6): with fewer healthy endpoints zones say nothing.
+    pub min_size: u64,
+    /// `fail_traffic_on_panic`: a priority in panic has no endpoints.
+    pub fail_on_panic: bool,
+    /// `cluster_manager.local_cluster_name`: the proxies that send as this one does.
+    pub local_cluster: Arc<str>,
+    /// `node.locality`
+    pub locality: Locality,
 }
 
 /// `SlowStartConfig`: a new host's share grows from a little to all of it.

@@ -9,12 +9,11 @@ use std::time::Duration;
 use arc_swap::{ArcSwap, Guard};
 use weft_filter_api::PeerExchange;
 use weft_telemetry::{ClusterStats, MeshService, Registry};
-use weft_tls::ClientTls;
 
 use crate::{
-    BalancingOptions, EndpointAddress, EndpointSet, Health, HealthCheck, HealthFlags, HostState,
-    Hosts, Http1Options, Http2Options, LoadBalancing, NamedSlot, OutlierDetection, Slot,
-    TcpKeepalive, TransportChoice,
+    BalancingOptions, EndpointAddress, EndpointSet, ForwardedNames, Health, HealthCheck,
+    HealthFlags, HostState, Hosts, Http1Options, Http2Options, LoadBalancing, NameSettings,
+    NamedSlot, OutlierDetection, SocketMatch, TcpKeepalive, TransportChoice, UpstreamSocket,
 };
 
 /// A place for the cluster of a name: a route may name a cluster that is not there yet.
@@ -33,6 +32,7 @@ pub struct ClusterHandle {
     registry: Registry,
     stats: OnceLock<Box<ClusterStats>>,
     hosts: OnceLock<Box<Hosts>>,
+    names: OnceLock<Box<ForwardedNames>>,
     health: AtomicU32,
 }
 
@@ -48,6 +48,7 @@ impl ClusterHandle {
             registry,
             stats: OnceLock::new(),
             hosts: OnceLock::new(),
+            names: OnceLock::new(),
             health: AtomicU32::new(0),
         };
         handle.note_unchecked();
@@ -131,6 +132,12 @@ impl ClusterHandle {
             stats.membership_change.inc();
             self.count_members(stats);
         }
+    }
+
+    /// The names that its requests bring ([`Discovery::Named`]).
+    #[must_use]
+    pub fn names(&self) -> &ForwardedNames {
+        self.names.get_or_init(Box::default)
     }
 
     /// What is remembered of the hosts.
@@ -326,6 +333,13 @@ impl Cluster {
         }
     }
 
+    /// Whether any of its connections begins with a PROXY header.
+    #[must_use]
+    pub fn tells_clients(&self) -> bool {
+        let matched = self.sockets.iter().map(|socket| &socket.socket);
+        matched.chain([&self.default_socket]).any(|socket| socket.header().is_some())
+    }
+
     /// The transport socket that `choice` stands for.
     #[must_use]
     pub fn socket(&self, choice: TransportChoice) -> &UpstreamSocket {
@@ -355,6 +369,10 @@ pub enum Discovery {
     StrictDns(DnsSettings),
     /// `LOGICAL_DNS`: one of the addresses, changed for new connections.
     LogicalDns(DnsSettings),
+    /// `envoy.clusters.aggregate`: the endpoints of these clusters, the first that can serve first.
+    Aggregate(Vec<Arc<str>>),
+    /// `envoy.clusters.dynamic_forward_proxy`: the host that each request names.
+    Named(NameSettings),
     /// `ORIGINAL_DST`: where the client wanted to go.
     OriginalDst {
         /// `original_dst_lb_config.upstream_port_override`
@@ -418,26 +436,6 @@ pub enum ProtocolChoice {
     Auto,
     /// What the client speaks (`use_downstream_protocol_config`).
     Downstream,
-}
-
-/// A transport socket for endpoints with certain labels (`Cluster.transport_socket_matches`).
-#[derive(Debug)]
-pub struct SocketMatch {
-    /// `name`
-    pub name: String,
-    /// `match`; empty matches all.
-    pub labels: BTreeMap<String, String>,
-    /// The socket.
-    pub socket: UpstreamSocket,
-}
-
-/// How an endpoint is spoken to.
-#[derive(Clone, Debug)]
-pub enum UpstreamSocket {
-    /// In the clear.
-    Raw,
-    /// Over TLS; the slot is empty until the secrets are there.
-    Tls(Slot<ClientTls>),
 }
 
 /// `Cluster.circuit_breakers`

@@ -53,6 +53,8 @@ pub struct TransportChoice(pub Option<u16>);
 pub struct Endpoint {
     /// The address.
     pub address: EndpointAddress,
+    /// `additional_addresses`: other ways to the same endpoint, tried as RFC 8305 says.
+    pub more: Option<Arc<[SocketAddr]>>,
     /// `Endpoint.hostname`, or the DNS name that the address came from.
     pub hostname: Option<Arc<str>>,
     /// `load_balancing_weight`, at least 1.
@@ -88,6 +90,7 @@ impl Endpoint {
     pub fn at(address: EndpointAddress) -> Self {
         Self {
             address,
+            more: None,
             hostname: None,
             weight: 1,
             health: Health::Healthy,

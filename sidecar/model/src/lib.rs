@@ -14,6 +14,7 @@ mod cluster;
 mod demand;
 mod endpoint;
 mod extension;
+mod forwarded;
 mod headers;
 mod host;
 mod listener;
@@ -23,6 +24,7 @@ mod options;
 mod outlier;
 mod slot;
 mod snapshot;
+mod socket;
 mod tcp;
 mod tracing;
 
@@ -33,6 +35,7 @@ pub use action::{
 };
 pub use balancing::{
     BalancingOptions, Labels, LoadBalancing, SlowStart, SubsetFallback, SubsetSelector, Subsets,
+    ZoneAware,
 };
 pub use chain::{
     ChainConflict, ChainKey, ChainMatch, FilterChain, FilterChainTable, SourceType, Terminal,
@@ -43,7 +46,7 @@ pub use check::{
 };
 pub use cluster::{
     CircuitBreakers, Cluster, ClusterExchange, ClusterHandle, ClusterSlot, Discovery, DnsFamily,
-    DnsHost, DnsSettings, ProtocolChoice, RetryBudget, SocketMatch, Thresholds, UpstreamSocket,
+    DnsHost, DnsSettings, ProtocolChoice, RetryBudget, Thresholds,
 };
 pub use demand::{
     Demand, DemandAnswer, OnDemandClusters, OnDemandFilter, UseMark, Waiting, Wanted,
@@ -54,12 +57,14 @@ pub use endpoint::{
 pub use extension::{
     DiscoveredHttpFilter, DiscoveredNetworkFilter, Extension, HttpExtension, NetworkExtension,
 };
+pub use forwarded::{ForwardedNames, NameAnswer, NameFailure, NameSettings};
 pub use headers::{AppendAction, HeaderMutations, HeaderSet, HeaderTemplate};
 pub use host::{
     Count, Ejection, FailureRuns, HealthFlags, HostCounters, HostState, HostTotals, Hosts,
 };
 pub use listener::{
-    ListenAddress, Listener, ListenerFilter, ListenerFilterKind, PortPredicate, TrafficDirection,
+    ListenAddress, Listener, ListenerFilter, ListenerFilterKind, PortPredicate, SocketMoment,
+    SocketOption, TrafficDirection,
 };
 pub use manager::{
     Codec, EscapedSlashes, ForwardClientCert, ForwardClientCertMode, HttpConnectionManager,
@@ -70,5 +75,6 @@ pub use options::{Http1Options, Http2Options, KeepalivePings, TcpKeepalive};
 pub use outlier::{EjectionCause, Enforcing, OutlierDetection};
 pub use slot::{NamedSlot, Slot};
 pub use snapshot::{ClusterHandles, HandOff, Snapshot, SnapshotPublisher, SnapshotWatch};
+pub use socket::{PassTlvs, ProxiedSocket, ProxyHeader, ProxyVersion, SocketMatch, UpstreamSocket};
 pub use tcp::TcpProxy;
 pub use tracing::{RouteTracing, TraceSampling, Tracing, TracingStats};

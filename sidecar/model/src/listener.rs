@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use weft_filter_api::KeepSource;
 use weft_telemetry::{AccessLog, ListenerStats};
 
 use crate::FilterChainTable;
@@ -27,6 +28,8 @@ pub struct Listener {
     pub freebind: bool,
     /// `tcp_backlog_size`
     pub backlog: u32,
+    /// `socket_options`
+    pub socket_options: Vec<SocketOption>,
     /// `connection_balance_config.exact_balance`: a new connection always goes to the worker that
     /// has the fewest. Without it, one that has nearly as few keeps what it accepts.
     pub exact_balance: bool,
@@ -48,6 +51,34 @@ pub struct Listener {
     pub stats: ListenerStats,
     /// Changes with the resource: the same fingerprint means the same listener.
     pub fingerprint: u64,
+}
+
+/// `core.v3.SocketOption`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SocketOption {
+    /// `description`
+    pub description: String,
+    /// `level`
+    pub level: i32,
+    /// `name`
+    pub name: i32,
+    /// `int_value` or `buf_value`, as the kernel takes it.
+    pub value: Vec<u8>,
+    /// `state`
+    pub moment: SocketMoment,
+    /// `ip_version`; `None`: both.
+    pub ipv4: Option<bool>,
+}
+
+/// `SocketOption.state`: when an option is set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SocketMoment {
+    /// Before the socket has an address.
+    Prebind,
+    /// When it has its address.
+    Bound,
+    /// When it listens.
+    Listening,
 }
 
 /// An address to listen at.
@@ -85,6 +116,8 @@ pub struct ListenerFilter {
 pub enum ListenerFilterKind {
     /// `envoy.filters.listener.original_dst`
     OriginalDst,
+    /// `envoy.filters.listener.original_src`
+    OriginalSrc(KeepSource),
     /// `envoy.filters.listener.tls_inspector`
     TlsInspector,
     /// `envoy.filters.listener.http_inspector`

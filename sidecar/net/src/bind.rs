@@ -2,13 +2,15 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
-use weft_model::{ListenAddress, Listener};
+use weft_model::{ListenAddress, Listener, SocketMoment};
 
+use crate::socket_options;
 use crate::stream::RawStream;
 
 /// How many connections are taken from the queue of a socket that is closed; clients may keep
@@ -131,8 +133,14 @@ fn bind_tcp(address: SocketAddr, listener: &Listener) -> io::Result<TcpListener>
             }
         }
     }
+    let set = |moment| {
+        socket_options::apply(socket.as_fd(), &listener.socket_options, moment, address.is_ipv4())
+    };
+    set(SocketMoment::Prebind)?;
     socket.bind(&address.into())?;
+    set(SocketMoment::Bound)?;
     socket.listen(i32::try_from(listener.backlog).unwrap_or(i32::MAX).max(1))?;
+    set(SocketMoment::Listening)?;
     TcpListener::from_std(socket.into())
 }
 

@@ -114,6 +114,8 @@ pub(crate) async fn establish(
         remote,
         local,
         restored: false,
+        tlvs: None,
+        keep_source: None,
         transport: TransportProtocol::Raw,
         server_name: None,
         protocols: SmallVec::new(),
@@ -141,6 +143,8 @@ pub(crate) async fn establish(
         server_name: findings.server_name,
         tls,
         annotations: None,
+        tlvs: findings.tlvs,
+        keep_source: findings.keep_source,
         kept: Vec::new(),
     };
     Ok(Established { stream, facts: Arc::new(facts), chain, listener, guard })

@@ -15,6 +15,7 @@ use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
 use smallvec::SmallVec;
+use weft_filter_api::{KeepSource, Tlv};
 use weft_model::{Listener, ListenerFilterKind, TransportProtocol};
 
 use crate::original_dst;
@@ -39,6 +40,10 @@ pub(crate) struct Findings {
     pub(crate) local: SocketAddr,
     /// Whether `local` was restored from an interception.
     pub(crate) restored: bool,
+    /// Of the PROXY header, besides addresses.
+    pub(crate) tlvs: Option<Arc<[Tlv]>>,
+    /// `original_src`
+    pub(crate) keep_source: Option<KeepSource>,
     /// TLS, if a ClientHello was seen.
     pub(crate) transport: TransportProtocol,
     /// SNI, lower case.
@@ -73,6 +78,7 @@ pub(crate) async fn inspect(
         }
         match filter.kind {
             ListenerFilterKind::OriginalDst => restore(stream, listener, findings),
+            ListenerFilterKind::OriginalSrc(keep) => findings.keep_source = Some(keep),
             ListenerFilterKind::TlsInspector => look_for_tls(stream, findings).await?,
             ListenerFilterKind::HttpInspector => look_for_http(stream, findings).await?,
             ListenerFilterKind::ProxyProtocol { optional } => {

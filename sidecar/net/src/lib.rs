@@ -16,6 +16,7 @@ mod listeners;
 pub mod memory;
 mod original_dst;
 mod relay;
+mod socket_options;
 mod splice;
 mod stream;
 #[cfg(test)]

@@ -300,6 +300,7 @@ impl<S> Drop for ListenerSet<S> {
 
 fn same_socket(a: &Listener, b: &Listener) -> bool {
     (a.transparent, a.freebind, a.backlog) == (b.transparent, b.freebind, b.backlog)
+        && a.socket_options == b.socket_options
 }
 
 /// The next connection from another worker; none ever comes to a worker that is alone.

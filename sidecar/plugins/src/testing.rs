@@ -188,6 +188,8 @@ impl Case {
             server_name: None,
             tls: None,
             annotations: None,
+            tlvs: None,
+            keep_source: None,
             kept: Vec::new(),
         };
         let mut cx = StreamCx::new(Arc::new(connection), Protocol::Http11);

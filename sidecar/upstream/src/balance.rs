@@ -13,6 +13,7 @@ mod ring;
 mod schedule;
 mod spread;
 mod subsets;
+mod zones;
 
 use std::rc::Rc;
 
@@ -20,6 +21,7 @@ use weft_model::{Cluster, EndpointAddress, EndpointSet};
 
 use crate::PickContext;
 use crate::host::Member;
+pub(crate) use priorities::{Census, shares};
 use spread::Spread;
 use subsets::SubsetTable;
 
@@ -31,18 +33,25 @@ pub(crate) struct Balancer {
 }
 
 impl Balancer {
-    /// `members` stand as the endpoints do: by priority.
+    /// `members` stand as the endpoints do: by priority. `local` are the proxy's own peers, where
+    /// routing is aware of zones.
     pub(crate) fn new(
         config: &Cluster,
         endpoints: &EndpointSet,
         members: &[Vec<Rc<Member>>],
+        local: Option<&EndpointSet>,
     ) -> Self {
         let subsets = config.balancing.subsets.as_ref();
         Self {
-            all: Spread::new(config, endpoints, members),
+            all: Spread::new(config, endpoints, members, local),
             subsets: subsets
                 .map(|subsets| Box::new(SubsetTable::new(config, subsets, endpoints, members))),
         }
+    }
+
+    /// The endpoints of each priority, counted.
+    pub(crate) fn census(&self) -> &[Census] {
+        &self.all.census
     }
 
     /// Chooses an endpoint; none if there is none to choose from. `busy` is how many requests the

@@ -119,6 +119,8 @@ impl Checker {
         };
         let target = Target {
             address,
+            more: None,
+            client: None,
             transport: self.check.transport(&config, endpoint.transport),
             sni: None,
             alpn: self.check.alpn.clone(),

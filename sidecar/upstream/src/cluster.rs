@@ -9,16 +9,17 @@ use std::sync::Arc;
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 use http::HeaderMap;
-use weft_filter_api::Protocol;
+use weft_filter_api::{ConnectionFacts, Protocol};
 use weft_model::{
     Cluster, ClusterHandle, Discovery, Endpoint, EndpointAddress, EndpointSet, HealthFlags, Labels,
-    ProtocolChoice, UpstreamSocket,
+    ProtocolChoice,
 };
 use weft_telemetry::{ClusterStats, Counter};
 
 use crate::UpstreamError;
-use crate::balance::Balancer;
+use crate::balance::{Balancer, Census};
 use crate::check;
+use crate::client::Client;
 use crate::destinations::Destinations;
 use crate::dial::dial;
 use crate::error::Limit;
@@ -108,7 +109,8 @@ pub struct PickContext<'a> {
     pub hash: Option<u64>,
     /// Where the client wanted to go, for `ORIGINAL_DST`.
     pub original_destination: Option<SocketAddr>,
-    /// The address in the header that `original_dst_lb_config` names, for `ORIGINAL_DST`.
+    /// The address in the header that `original_dst_lb_config` names, for `ORIGINAL_DST`; that of
+    /// the request's host, for dynamic forward proxies.
     pub host_header: Option<SocketAddr>,
     /// Endpoints that earlier tries have used.
     pub avoid: &'a [SocketAddr],
@@ -128,6 +130,8 @@ pub struct PickContext<'a> {
     pub sni: Option<&'a str>,
     /// Application protocols for TLS, instead of the configured ones.
     pub alpn: Option<&'a Arc<[Vec<u8>]>>,
+    /// The client's connection, for upstreams that are told of it or see it as the source.
+    pub connection: Option<&'a ConnectionFacts>,
 }
 
 /// A chosen endpoint, and how to speak to it.
@@ -138,6 +142,9 @@ pub struct Picked {
     pub(crate) high: bool,
     sni: Option<Box<str>>,
     alpn: Option<Arc<[Vec<u8>]>>,
+    client: Option<Arc<Client>>,
+    /// The cluster that the endpoint is of, where another one was asked.
+    pub(crate) owner: Option<Rc<WorkerCluster>>,
 }
 
 impl Picked {
@@ -168,6 +175,8 @@ impl Picked {
             high: self.high,
             sni: self.sni.as_deref(),
             alpn: self.alpn.as_ref(),
+            more: self.member.endpoint.more.as_ref(),
+            client: self.client.as_ref(),
         }
     }
 }
@@ -180,6 +189,10 @@ struct View {
     /// The revision of the hosts' health that the balancer knows.
     health: u32,
     balancer: Balancer,
+    /// Whether connections tell of their clients.
+    tells: bool,
+    /// The endpoints of the local cluster, where routing is aware of zones.
+    local: Option<Arc<EndpointSet>>,
 }
 
 /// A cluster on one worker: its pools, limits and load balancing.
@@ -189,6 +202,8 @@ pub struct WorkerCluster {
     view: RefCell<View>,
     hosts: RefCell<HashMap<HostKey, Rc<Host>, RandomState>>,
     destinations: Destinations,
+    /// Whether an aggregate is looking at its clusters: one that names itself is not there.
+    pub(crate) entered: Cell<bool>,
 }
 
 impl WorkerCluster {
@@ -198,6 +213,8 @@ impl WorkerCluster {
             endpoints: Arc::new(EndpointSet::default()),
             health: 0,
             balancer: Balancer::default(),
+            tells: false,
+            local: None,
         };
         let cx = ClusterCx {
             handle,
@@ -213,6 +230,7 @@ impl WorkerCluster {
             view: RefCell::new(view),
             hosts: RefCell::default(),
             destinations: Destinations::default(),
+            entered: Cell::new(false),
         }
     }
 
@@ -240,6 +258,19 @@ impl WorkerCluster {
                 let now = self.cx.worker.now();
                 address.map(|address| self.destinations.member(address, now, transport))
             }
+            Discovery::Named(_) => {
+                let transport = || view.config.choose_socket(&BTreeMap::new());
+                let now = self.cx.worker.now();
+                cx.host_header.map(|address| self.destinations.member(address, now, transport))
+            }
+            Discovery::Aggregate(clusters) => {
+                let (clusters, threshold) = (clusters.clone(), view.config.panic_threshold);
+                drop(view);
+                return self.pick_among(&clusters, threshold, cx).unwrap_or_else(|| {
+                    self.cx.stats().cx_none_healthy.inc();
+                    Err(UpstreamError::NoHealthyUpstream)
+                });
+            }
             _ => {
                 if let Some(drop) = view.endpoints.drop
                     && drop.contains(fastrand::u64(..))
@@ -260,7 +291,28 @@ impl WorkerCluster {
             high: cx.high_priority,
             sni: cx.sni.filter(|_| view.config.auto_sni).map(Into::into),
             alpn: cx.alpn.cloned(),
+            client: cx.connection.and_then(|connection| Client::shown(connection, view.tells)),
+            owner: None,
         })
+    }
+
+    /// The cluster whose endpoint was chosen.
+    pub(crate) fn owner<'a>(&'a self, picked: &'a Picked) -> &'a Self {
+        picked.owner.as_deref().unwrap_or(self)
+    }
+
+    /// The endpoints of each priority, counted; of an aggregate, those of all its clusters.
+    pub(crate) fn census(&self) -> Vec<Census> {
+        self.catch_up();
+        let view = self.view.borrow();
+        match &view.config.discovery {
+            Discovery::Aggregate(clusters) => {
+                let clusters = clusters.clone();
+                drop(view);
+                self.parts(&clusters).into_iter().flat_map(|(_, census)| census).collect()
+            }
+            _ => view.balancer.census().to_vec(),
+        }
     }
 
     /// Opens a connection of its own, not pooled: for the TCP proxy, tunnels and upgrades.
@@ -268,17 +320,17 @@ impl WorkerCluster {
     /// # Errors
     /// The connection limit is reached, or connecting failed.
     pub async fn connect_tcp(&self, picked: &Picked) -> Result<UpstreamStream, UpstreamError> {
-        let level = self.cx.limits.level(picked.high);
+        let cx = &self.owner(picked).cx;
+        let level = cx.limits.level(picked.high);
         if !level.connection_allowed() {
-            self.cx.stats().cx_overflow.inc();
+            cx.stats().cx_overflow.inc();
             return Err(UpstreamError::Overflow(Limit::Connections));
         }
         let host = &picked.member.host;
-        let counted = CountedConnection::new(&self.cx.handle, &level.connections, &host.counters);
-        let key = picked.key();
-        let target = host.target(key.sni, key.alpn);
-        let dialled = Box::pin(dial(&self.cx.handle, &target, counted)).await;
-        self.cx.report(host, |report| match &dialled {
+        let counted = CountedConnection::new(&cx.handle, &level.connections, &host.counters);
+        let target = host.target(&picked.key());
+        let dialled = Box::pin(dial(&cx.handle, &target, counted)).await;
+        cx.report(host, |report| match &dialled {
             Ok(_) => report.connected(),
             Err(error) => report.failed(error),
         });
@@ -290,7 +342,7 @@ impl WorkerCluster {
         let host = &picked.member.host;
         host.counters.rq_timeout.inc();
         host.counters.rq_error.inc();
-        self.cx.report(host, |report| report.timed_out());
+        self.owner(picked).cx.report(host, |report| report.timed_out());
     }
 
     /// Asks for leave to retry a request (`max_retries`, `retry_budget`); the retry counts while the permit lives.
@@ -314,7 +366,9 @@ impl WorkerCluster {
         let view = self.view.borrow();
         let same_config = Arc::ptr_eq(&config, &view.config);
         let same_endpoints = Arc::ptr_eq(&endpoints, &view.endpoints);
-        if same_config && same_endpoints && health == view.health {
+        let local = self.local_endpoints(&config);
+        let same_local = local.as_ref().map(Arc::as_ptr) == view.local.as_ref().map(Arc::as_ptr);
+        if same_config && same_endpoints && same_local && health == view.health {
             return;
         }
         let keep = same_config || same_connections(&config, &view.config);
@@ -324,13 +378,22 @@ impl WorkerCluster {
             self.retire_all();
         }
         let members = self.members(&config, &endpoints);
-        let balancer = Balancer::new(&config, &endpoints, &members);
+        let balancer = Balancer::new(&config, &endpoints, &members, local.as_deref());
         self.view.replace(View {
             config: Arc::clone(&config),
             endpoints: Arc::clone(&endpoints),
             health,
             balancer,
+            tells: config.tells_clients(),
+            local,
         });
+    }
+
+    /// The endpoints of the proxy's own cluster, where they matter.
+    fn local_endpoints(&self, config: &Cluster) -> Option<Arc<EndpointSet>> {
+        let zone = config.balancing.zone.as_ref()?;
+        let local = self.cx.worker.cluster(&zone.local_cluster)?;
+        Some(Arc::clone(&local.handle().endpoints()))
     }
 
     /// Hosts for a set of endpoints: those that were there before are kept, others are retired.
@@ -408,26 +471,21 @@ fn kind(config: &Cluster, member: &Member, downstream: Option<Protocol>) -> Kind
             Some(Protocol::Http2) => Kind::Http2,
             Some(Protocol::Http10 | Protocol::Http11) | None => Kind::Http1,
         },
-        ProtocolChoice::Auto => match config.socket(member.endpoint.transport) {
-            UpstreamSocket::Raw => Kind::Http1,
-            UpstreamSocket::Tls(_) => Kind::Auto,
+        ProtocolChoice::Auto => match config.socket(member.endpoint.transport).tls() {
+            None => Kind::Http1,
+            Some(_) => Kind::Auto,
         },
     }
 }
 
 /// Whether connections made under one configuration may be used under the other.
 fn same_connections(a: &Cluster, b: &Cluster) -> bool {
-    let same_socket = |a: &UpstreamSocket, b: &UpstreamSocket| match (a, b) {
-        (UpstreamSocket::Raw, UpstreamSocket::Raw) => true,
-        (UpstreamSocket::Tls(a), UpstreamSocket::Tls(b)) => a.same_as(b),
-        _ => false,
-    };
-    same_socket(&a.default_socket, &b.default_socket)
+    a.default_socket.is_as(&b.default_socket)
         && a.sockets.len() == b.sockets.len()
         && a.sockets
             .iter()
             .zip(&b.sockets)
-            .all(|(a, b)| a.labels == b.labels && same_socket(&a.socket, &b.socket))
+            .all(|(a, b)| a.labels == b.labels && a.socket.is_as(&b.socket))
         && a.protocol == b.protocol
         && a.http1 == b.http1
         && a.http2 == b.http2

@@ -7,18 +7,25 @@ use std::sync::Arc;
 
 use nix::sys::socket::{setsockopt, sockopt};
 use socket2::{Domain, Protocol, SockRef, Socket as RawSocket, TcpKeepalive, Type};
+use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpSocket, TcpStream, UnixStream};
 use tokio::time::timeout;
-use weft_model::{Cluster, ClusterHandle, EndpointAddress, TransportChoice, UpstreamSocket};
+use weft_model::{Cluster, ClusterHandle, EndpointAddress, TransportChoice};
 
 use crate::UpstreamError;
+use crate::client::{self, Client};
 use crate::error::tls_failed;
+use crate::eyeballs;
 use crate::stream::{Channel, CountedConnection, Socket, UpstreamStream};
 
 /// Where to connect and what to say in the handshake.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Target {
     pub(crate) address: EndpointAddress,
+    /// Other ways to the same endpoint.
+    pub(crate) more: Option<Arc<[SocketAddr]>>,
+    /// Whom the connection is made for, if it shows.
+    pub(crate) client: Option<Arc<Client>>,
     pub(crate) transport: TransportChoice,
     /// Instead of the configured server name.
     pub(crate) sni: Option<Box<str>>,
@@ -54,15 +61,20 @@ pub(crate) async fn open(
     target: &Target,
 ) -> Result<Channel, UpstreamError> {
     let config = Arc::clone(&cluster.config());
-    let tls = match config.socket(target.transport) {
-        UpstreamSocket::Raw => None,
-        UpstreamSocket::Tls(slot) => Some(slot.get().ok_or(UpstreamError::SecretsNotReady)?),
+    let transport = config.socket(target.transport);
+    let tls = match transport.tls() {
+        None => None,
+        Some(slot) => Some(slot.get().ok_or(UpstreamError::SecretsNotReady)?),
     };
-    let socket =
-        connect(&config, &target.address).await.map_err(|error| UpstreamError::ConnectFailed {
-            address: target.address.clone(),
-            reason: error.to_string().into(),
-        })?;
+    let failed = |error: io::Error| UpstreamError::ConnectFailed {
+        address: target.address.clone(),
+        reason: error.to_string().into(),
+    };
+    let mut socket = connect(&config, target).await.map_err(failed)?;
+    if let Some(header) = transport.header() {
+        let header = client::header(header, target.client.as_deref(), socket.addresses());
+        socket.write_all(&header).await.map_err(failed)?;
+    }
     let Some(tls) = tls else { return Ok(Channel::Raw(socket)) };
     match tls.connect(socket, target.sni.as_deref(), target.alpn.as_deref()).await {
         Ok(stream) => {
@@ -76,10 +88,18 @@ pub(crate) async fn open(
     }
 }
 
-async fn connect(config: &Cluster, address: &EndpointAddress) -> io::Result<Socket> {
-    match address {
-        EndpointAddress::Socket(address) => connect_tcp(config, *address).await.map(Socket::Tcp),
-        EndpointAddress::Pipe(path) => connect_unix(path).await.map(Socket::Unix),
+async fn connect(config: &Cluster, target: &Target) -> io::Result<Socket> {
+    let source = target.client.as_ref().and_then(|client| client.source);
+    match (&target.address, &target.more) {
+        (EndpointAddress::Socket(address), None) => {
+            connect_tcp(config, *address, source).await.map(Socket::Tcp)
+        }
+        (EndpointAddress::Socket(address), Some(more)) => {
+            let connect = |address| connect_tcp(config, address, source);
+            let order = eyeballs::order(*address, more);
+            Box::pin(eyeballs::race(order, connect)).await.map(Socket::Tcp)
+        }
+        (EndpointAddress::Pipe(path), _) => connect_unix(path).await.map(Socket::Unix),
     }
 }
 
@@ -87,12 +107,21 @@ async fn connect_unix(path: &Path) -> io::Result<UnixStream> {
     UnixStream::connect(path).await
 }
 
-async fn connect_tcp(config: &Cluster, address: SocketAddr) -> io::Result<TcpStream> {
+async fn connect_tcp(
+    config: &Cluster,
+    address: SocketAddr,
+    client: Option<(SocketAddr, u32)>,
+) -> io::Result<TcpStream> {
     let kind = Type::STREAM.nonblocking();
     let socket = RawSocket::new(Domain::for_address(address), kind, Some(Protocol::TCP))?;
-    let source = config.bind.iter().find(|source| source.is_ipv4() == address.is_ipv4());
-    if let Some(source) = source {
-        bind(&socket, *source)?;
+    let client = client.filter(|(source, _)| source.is_ipv4() == address.is_ipv4());
+    if let Some((source, mark)) = client {
+        bind_as(&socket, source, mark)?;
+    } else {
+        let source = config.bind.iter().find(|source| source.is_ipv4() == address.is_ipv4());
+        if let Some(source) = source {
+            bind(&socket, *source)?;
+        }
     }
     let stream = TcpSocket::from_std_stream(socket.into()).connect(address).await?;
     stream.set_nodelay(true)?;
@@ -121,4 +150,22 @@ fn bind(socket: &RawSocket, source: IpAddr) -> io::Result<()> {
     }
     setsockopt(socket, sockopt::IpBindAddressNoPort, &true)?;
     socket.bind(&SocketAddr::new(source, 0).into())
+}
+
+/// Binds to the client's address, which is not one of the machine's. That needs `CAP_NET_ADMIN`,
+/// and a mark by which routes lead the answers back here.
+fn bind_as(socket: &RawSocket, source: SocketAddr, mark: u32) -> io::Result<()> {
+    match source {
+        SocketAddr::V4(_) => socket.set_ip_transparent_v4(true)?,
+        SocketAddr::V6(_) => socket.set_ip_transparent_v6(true)?,
+    }
+    if mark != 0 {
+        socket.set_mark(mark)?;
+    }
+    if source.port() == 0 {
+        setsockopt(socket, sockopt::IpBindAddressNoPort, &true)?;
+    } else {
+        socket.set_reuse_address(true)?;
+    }
+    socket.bind(&source.into())
 }

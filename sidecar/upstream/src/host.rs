@@ -63,7 +63,7 @@ impl Host {
         if let Some(pool) = self.pools.borrow().iter().find(|pool| pool.is_for(key)) {
             return Rc::clone(pool);
         }
-        let target = self.target(key.sni, key.alpn);
+        let target = self.target(key);
         let pool = Rc::new(Pool::new(Rc::clone(cluster), target, Arc::clone(&self.counters), key));
         if self.retired.get() {
             pool.retire();
@@ -72,12 +72,14 @@ impl Host {
         pool
     }
 
-    pub(crate) fn target(&self, sni: Option<&str>, alpn: Option<&Arc<[Vec<u8>]>>) -> Target {
+    pub(crate) fn target(&self, key: &PoolKey<'_>) -> Target {
         Target {
             address: self.address.clone(),
+            more: key.more.cloned(),
+            client: key.client.cloned(),
             transport: self.transport,
-            sni: sni.map(Into::into),
-            alpn: alpn.cloned(),
+            sni: key.sni.map(Into::into),
+            alpn: key.alpn.cloned(),
         }
     }
 

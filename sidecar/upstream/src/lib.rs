@@ -6,14 +6,17 @@
 //! [`WorkerCluster::pick`]s an endpoint and [`WorkerCluster::send`]s itself
 //! there.
 
+mod aggregate;
 mod balance;
 mod body;
 mod check;
+mod client;
 mod cluster;
 mod destinations;
 mod dial;
 mod error;
 mod exchange;
+mod eyeballs;
 mod health;
 mod host;
 mod limits;

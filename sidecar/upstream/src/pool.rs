@@ -10,6 +10,7 @@ mod lease;
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -17,6 +18,7 @@ use tokio::sync::oneshot;
 use weft_model::HostCounters;
 
 use crate::UpstreamError;
+use crate::client::Client;
 use crate::cluster::ClusterCx;
 use crate::dial::Target;
 use crate::error::Limit;
@@ -41,6 +43,10 @@ pub(crate) struct PoolKey<'a> {
     pub(crate) high: bool,
     pub(crate) sni: Option<&'a str>,
     pub(crate) alpn: Option<&'a Arc<[Vec<u8>]>>,
+    /// Other addresses of the endpoint.
+    pub(crate) more: Option<&'a Arc<[SocketAddr]>>,
+    /// The client that connections show.
+    pub(crate) client: Option<&'a Arc<Client>>,
 }
 
 type Waiter = oneshot::Sender<Result<Lease, UpstreamError>>;
@@ -132,6 +138,8 @@ impl Pool {
             && self.high == key.high
             && self.target.sni.as_deref() == key.sni
             && self.target.alpn.as_ref() == key.alpn
+            && self.target.more.as_ref() == key.more
+            && self.target.client.as_ref() == key.client
     }
 
     fn level(&self) -> &Level {

@@ -1,6 +1,8 @@
 //! Name resolution for DNS clusters: one task on the background runtime that follows the
-//! snapshot, and below it one task for each cluster that keeps its endpoints current.
+//! snapshot, and below it one task for each cluster that keeps its endpoints current, or answers
+//! what its requests ask for.
 
+mod brought;
 mod names;
 mod refresh;
 
@@ -64,28 +66,32 @@ fn assign(jobs: &mut HashMap<u32, Job>, snapshot: &Snapshot, names: &Arc<Names>)
     let mut before = std::mem::take(jobs);
     for cluster in snapshot.watched_clusters() {
         let config = cluster.config();
-        let (Discovery::StrictDns(settings) | Discovery::LogicalDns(settings)) = &config.discovery
-        else {
-            continue;
-        };
-        let job = match before.remove(&cluster.id()) {
-            Some(job) if job.discovery == config.discovery => job,
-            _ => {
-                let logical = matches!(config.discovery, Discovery::LogicalDns(_));
-                start(cluster, settings.clone(), logical, names, config.discovery.clone())
-            }
-        };
-        jobs.insert(cluster.id(), job);
+        let known = before.remove(&cluster.id());
+        let known = known.filter(|job| job.discovery == config.discovery);
+        let job = known.or_else(|| start(cluster, &config.discovery, names));
+        if let Some(job) = job {
+            jobs.insert(cluster.id(), job);
+        }
     }
 }
 
-fn start(
-    cluster: &Arc<ClusterHandle>,
-    settings: weft_model::DnsSettings,
-    logical: bool,
-    names: &Arc<Names>,
-    discovery: Discovery,
-) -> Job {
-    let refresh = refresh::Refresh::new(Arc::clone(cluster), settings, logical, Arc::clone(names));
-    Job { discovery, _task: Task::spawn(refresh.run()) }
+/// The task that keeps a cluster's names resolved; none, where there are no names.
+fn start(cluster: &Arc<ClusterHandle>, discovery: &Discovery, names: &Arc<Names>) -> Option<Job> {
+    let (cluster, names) = (Arc::clone(cluster), Arc::clone(names));
+    let refresh = |settings: &weft_model::DnsSettings, logical| {
+        let (cluster, names) = (Arc::clone(&cluster), Arc::clone(&names));
+        Task::spawn(refresh::Refresh::new(cluster, settings.clone(), logical, names).run())
+    };
+    let task = match discovery {
+        Discovery::StrictDns(settings) => refresh(settings, false),
+        Discovery::LogicalDns(settings) => refresh(settings, true),
+        Discovery::Named(settings) => {
+            Task::spawn(brought::answer(cluster, settings.clone(), names))
+        }
+        Discovery::Static
+        | Discovery::Eds(_)
+        | Discovery::Aggregate(_)
+        | Discovery::OriginalDst { .. } => return None,
+    };
+    Some(Job { discovery: discovery.clone(), _task: task })
 }

@@ -54,7 +54,8 @@ impl WorkerCluster {
         picked: &'a Picked,
         request: Request<RequestBody>,
     ) -> impl Future<Output = Outcome> + use<'a> {
-        Sending { cluster: self, picked, state: self.begin(picked, request) }
+        let cluster = self.owner(picked);
+        Sending { cluster, picked, state: cluster.begin(picked, request) }
     }
 
     /// Does at once what needs no waiting; what is rare goes into a box, so that the usual

@@ -27,12 +27,20 @@ pub(crate) struct WorkerCx {
     /// A number that no other worker of the process has.
     pub(crate) id: u32,
     now: Cell<u32>,
+    upstreams: Weak<Upstreams>,
 }
 
 impl WorkerCx {
     /// Ticks since the worker started.
     pub(crate) fn now(&self) -> u32 {
         self.now.get()
+    }
+
+    /// The cluster of a name, where it is in service.
+    pub(crate) fn cluster(&self, name: &str) -> Option<Rc<WorkerCluster>> {
+        let upstreams = self.upstreams.upgrade()?;
+        let handle = upstreams.snapshot.borrow().borrow().clusters.get(name).cloned();
+        handle.map(|handle| upstreams.cluster(&handle))
     }
 }
 
@@ -50,8 +58,13 @@ impl Upstreams {
     pub fn new(snapshot: SnapshotWatch, workers: usize) -> Rc<Self> {
         let workers = u32::try_from(workers.max(1)).unwrap_or(u32::MAX);
         let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
-        let upstreams = Rc::new(Self {
-            worker: Rc::new(WorkerCx { workers, id, now: Cell::new(0) }),
+        let upstreams = Rc::new_cyclic(|upstreams| Self {
+            worker: Rc::new(WorkerCx {
+                workers,
+                id,
+                now: Cell::new(0),
+                upstreams: Weak::clone(upstreams),
+            }),
             snapshot: RefCell::new(snapshot),
             clusters: RefCell::default(),
         });

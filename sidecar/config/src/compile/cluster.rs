@@ -52,7 +52,7 @@ pub(crate) fn cluster(cx: &mut Cx<'_>, config: &PbCluster) -> Result<CompiledClu
         "" => &config.name,
         alternative => alternative,
     };
-    let (load_balancing, balancing) = balancing::balancing(config)?;
+    let (load_balancing, balancing) = balancing::balancing(cx, config)?;
     let protocol = protocol::protocol(config)?;
     let sockets = sockets(cx, config, protocol.match_sni)?;
     let exchange = exchange(cx, config, sockets.protocols)?;

@@ -12,7 +12,7 @@ use weft_model::{
 };
 use weft_route::Fraction;
 use weft_xds_proto::pb::envoy::config::core::v3::{
-    Address, HealthStatus, Metadata, address::Address as Kind,
+    Address, HealthStatus, Locality as PbLocality, Metadata, address::Address as Kind,
 };
 use weft_xds_proto::pb::envoy::config::endpoint::v3::{
     ClusterLoadAssignment, LbEndpoint, LocalityLbEndpoints, lb_endpoint::HostIdentifier,
@@ -43,7 +43,8 @@ pub(crate) fn assignment(config: &ClusterLoadAssignment) -> Result<EndpointSet, 
     };
     each(config, |priority, locality, endpoint| {
         let address = address_of(endpoint)?;
-        let compiled = compile(endpoint, address, hostname(endpoint), locality)?;
+        let mut compiled = compile(endpoint, address, hostname(endpoint), locality)?;
+        compiled.more = additional(endpoint).within("endpoint")?;
         level(&mut set, priority).endpoints.push(Arc::new(compiled));
         Ok(())
     })?;
@@ -174,11 +175,16 @@ fn each_of(group: &LocalityLbEndpoints, visit: &mut Each<'_>) -> Result<(), Fiel
 }
 
 fn locality_of(group: &LocalityLbEndpoints) -> Locality {
-    group.locality.as_ref().map_or_else(Locality::default, |locality| Locality {
-        region: locality.region.clone(),
-        zone: locality.zone.clone(),
-        sub_zone: locality.sub_zone.clone(),
-    })
+    group.locality.as_ref().map_or_else(Locality::default, locality)
+}
+
+/// A locality.
+pub(super) fn locality(config: &PbLocality) -> Locality {
+    Locality {
+        region: config.region.clone(),
+        zone: config.zone.clone(),
+        sub_zone: config.sub_zone.clone(),
+    }
 }
 
 fn compile(
@@ -196,6 +202,7 @@ fn compile(
     Ok(Endpoint {
         check: health_check(config, &address).within("endpoint.health_check_config")?,
         address,
+        more: None,
         hostname,
         weight,
         health: health(config.health_status),
@@ -208,6 +215,23 @@ fn compile(
         workload: metadata.and_then(mesh::workload),
         transport: TransportChoice::default(),
     })
+}
+
+/// `additional_addresses`
+fn additional(config: &LbEndpoint) -> Result<Option<Arc<[SocketAddr]>>, FieldError> {
+    let Some(HostIdentifier::Endpoint(endpoint)) = &config.host_identifier else { return Ok(None) };
+    let mut more = Vec::with_capacity(endpoint.additional_addresses.len());
+    for (index, one) in endpoint.additional_addresses.iter().enumerate() {
+        let address = match one.address.as_ref().and_then(|one| one.address.as_ref()) {
+            Some(Kind::SocketAddress(address)) => {
+                socket_address(address).within("address.socket_address")
+            }
+            Some(_) => Err(FieldError::at("address", "a socket_address is wanted")),
+            None => Err(FieldError::missing("address")),
+        };
+        more.push(address.within_item("additional_addresses", index)?);
+    }
+    Ok((!more.is_empty()).then(|| more.into()))
 }
 
 fn health_check(

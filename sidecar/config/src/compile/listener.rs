@@ -4,18 +4,24 @@ use std::hash::BuildHasher;
 use std::time::Duration;
 
 use foldhash::fast::FixedState;
+use weft_filter_api::KeepSource;
 use weft_filters::config::{FieldError, Within, decode, limit};
 use weft_model::{
-    ListenAddress, Listener, ListenerFilter, ListenerFilterKind, PortPredicate, TrafficDirection,
+    ListenAddress, Listener, ListenerFilter, ListenerFilterKind, PortPredicate, SocketMoment,
+    SocketOption, TrafficDirection,
 };
 use weft_telemetry::ListenerStats;
 use weft_xds_proto::Any;
 use weft_xds_proto::any::type_name;
-use weft_xds_proto::pb::envoy::config::core::v3::TrafficDirection as PbDirection;
+use weft_xds_proto::pb::envoy::config::core::v3::{
+    SocketOption as PbSocketOption, TrafficDirection as PbDirection,
+    socket_option::{SocketIpVersion, SocketState, Value},
+};
 use weft_xds_proto::pb::envoy::config::listener::v3::{
     Listener as PbListener, ListenerFilter as PbFilter, ListenerFilterChainMatchPredicate,
     listener_filter::ConfigType, listener_filter_chain_match_predicate::Rule,
 };
+use weft_xds_proto::pb::envoy::extensions::filters::listener::original_src::v3::OriginalSrc;
 use weft_xds_proto::pb::envoy::extensions::filters::listener::proxy_protocol::v3::ProxyProtocol;
 
 use super::access_log::access_logs;
@@ -57,6 +63,7 @@ pub(crate) fn listener(
         use_original_dst: flag(config.use_original_dst.as_ref()),
         transparent: flag(config.transparent.as_ref()),
         freebind: flag(config.freebind.as_ref()),
+        socket_options: socket_options(&config.socket_options)?,
         backlog: config.tcp_backlog_size.as_ref().map_or(BACKLOG, |size| size.value),
         exact_balance: exact_balance(config).within("connection_balance_config")?,
         direction: cx.direction,
@@ -77,6 +84,52 @@ pub(crate) fn listener(
         fingerprint: FixedState::default().hash_one(&encoded.value),
         addresses,
     })
+}
+
+fn socket_options(config: &[PbSocketOption]) -> Result<Vec<SocketOption>, FieldError> {
+    let mut options = Vec::with_capacity(config.len());
+    for (index, one) in config.iter().enumerate() {
+        if let Some(option) = socket_option(one).within_item("socket_options", index)? {
+            options.push(option);
+        }
+    }
+    Ok(options)
+}
+
+/// An option; none, if it is for sockets of another type.
+fn socket_option(config: &PbSocketOption) -> Result<Option<SocketOption>, FieldError> {
+    if config.r#type.as_ref().is_some_and(|kind| kind.stream.is_none() && kind.datagram.is_some()) {
+        return Ok(None);
+    }
+    let number = |value: i64, field: &str| {
+        i32::try_from(value).map_err(|_| FieldError::at(field, format!("{value} is too large")))
+    };
+    let value = match &config.value {
+        Some(Value::IntValue(value)) => number(*value, "int_value")?.to_ne_bytes().to_vec(),
+        Some(Value::BufValue(value)) => value.clone(),
+        None => return Err(FieldError::missing("int_value")),
+    };
+    Ok(Some(SocketOption {
+        description: config.description.clone(),
+        level: number(config.level, "level")?,
+        name: number(config.name, "name")?,
+        value,
+        moment: match SocketState::try_from(config.state) {
+            Ok(SocketState::StatePrebind) => SocketMoment::Prebind,
+            Ok(SocketState::StateBound) => SocketMoment::Bound,
+            Ok(SocketState::StateListening) => SocketMoment::Listening,
+            Err(_) => return Err(FieldError::at("state", format!("{} is no state", config.state))),
+        },
+        ipv4: match SocketIpVersion::try_from(config.ip_version) {
+            Ok(SocketIpVersion::Unspecified) => None,
+            Ok(SocketIpVersion::Ipv4) => Some(true),
+            Ok(SocketIpVersion::Ipv6) => Some(false),
+            Err(_) => {
+                let reason = format!("{} is no version of IP", config.ip_version);
+                return Err(FieldError::at("ip_version", reason));
+            }
+        },
+    }))
 }
 
 fn refuse(config: &PbListener) -> Result<(), FieldError> {
@@ -139,6 +192,10 @@ fn listener_filter(config: &PbFilter) -> Result<ListenerFilter, FieldError> {
     let kind = match type_name(&any.type_url) {
         "envoy.extensions.filters.listener.original_dst.v3.OriginalDst" => {
             ListenerFilterKind::OriginalDst
+        }
+        "envoy.extensions.filters.listener.original_src.v3.OriginalSrc" => {
+            let keep: OriginalSrc = decode(any).within("typed_config")?;
+            ListenerFilterKind::OriginalSrc(KeepSource { port: keep.bind_port, mark: keep.mark })
         }
         "envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector" => {
             ListenerFilterKind::TlsInspector

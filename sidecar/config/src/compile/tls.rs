@@ -2,17 +2,19 @@
 
 mod file;
 mod plan;
+mod proxy;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use weft_filters::config::{FieldError, Within, decode};
-use weft_model::{Slot, TransportSocket, UpstreamSocket};
+use weft_model::{ProxiedSocket, Slot, TransportSocket, UpstreamSocket};
 use weft_tls::{ClientTlsSpec, ServerTlsSpec, TlsVersion, ValidationSpec};
 use weft_xds_proto::any::type_name;
 use weft_xds_proto::pb::envoy::config::core::v3::{
-    TransportSocket as PbSocket, transport_socket::ConfigType,
+    ProxyProtocolConfig, TransportSocket as PbSocket, transport_socket::ConfigType,
 };
+use weft_xds_proto::pb::envoy::extensions::transport_sockets::proxy_protocol::v3::ProxyProtocolUpstreamTransport;
 use weft_xds_proto::pb::envoy::extensions::transport_sockets::tls::v3::{
     CommonTlsContext, DownstreamTlsContext, SdsSecretConfig, TlsParameters, UpstreamTlsContext,
     common_tls_context::ValidationContextType, downstream_tls_context::SessionTicketKeysType,
@@ -23,6 +25,7 @@ use weft_xds_proto::pb::google::protobuf::Any;
 pub(crate) use file::FileSecret;
 pub(crate) use plan::{Held, SecretKey, TlsPlan};
 use plan::{Side, Validation, Wanted};
+use proxy::proxy_header;
 
 use super::secret::{self, SecretValue, certificate, validation};
 use super::source::{Fetch, Source, fetch};
@@ -31,6 +34,8 @@ use super::{Cx, options::flag};
 const RAW: &str = "envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer";
 const DOWNSTREAM: &str = "envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext";
 const UPSTREAM: &str = "envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext";
+const PROXIED: &str =
+    "envoy.extensions.transport_sockets.proxy_protocol.v3.ProxyProtocolUpstreamTransport";
 /// The ALPN name by which Istio's contexts are known.
 const ISTIO: &str = "istio";
 
@@ -124,10 +129,28 @@ pub(super) fn upstream(
     seen: &mut Seen,
 ) -> Result<UpstreamSocket, FieldError> {
     let Some(any) = typed(socket)? else { return Ok(UpstreamSocket::Raw) };
-    if type_name(&any.type_url) != UPSTREAM {
-        return Err(unknown(any, &socket.name));
+    match type_name(&any.type_url) {
+        UPSTREAM => decode(any).and_then(|config| client(cx, &config, seen)).within("typed_config"),
+        PROXIED => decode(any).and_then(|config| proxied(cx, &config, seen)).within("typed_config"),
+        _ => Err(unknown(any, &socket.name)),
     }
-    decode(any).and_then(|config| client(cx, &config, seen)).within("typed_config")
+}
+
+/// A socket whose bytes begin with a PROXY header.
+fn proxied(
+    cx: &mut Cx<'_>,
+    config: &ProxyProtocolUpstreamTransport,
+    seen: &mut Seen,
+) -> Result<UpstreamSocket, FieldError> {
+    let socket = config.transport_socket.as_ref();
+    let socket = socket.ok_or_else(|| FieldError::missing("transport_socket"))?;
+    let inner = upstream(cx, socket, seen).within("transport_socket")?;
+    if inner.header().is_some() {
+        return Err(FieldError::at("transport_socket", "begins with a PROXY header, too"));
+    }
+    let usual = ProxyProtocolConfig::default();
+    let header = proxy_header(config.config.as_ref().unwrap_or(&usual)).within("config")?;
+    Ok(UpstreamSocket::Proxied(Box::new(ProxiedSocket { header, inner })))
 }
 
 fn client(

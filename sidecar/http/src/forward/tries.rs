@@ -141,7 +141,8 @@ impl Tries<'_> {
             .target
             .destination_header
             .as_ref()
-            .and_then(|name| head.headers.get(name)?.to_str().ok()?.parse().ok());
+            .and_then(|name| head.headers.get(name)?.to_str().ok()?.parse().ok())
+            .or(self.target.named);
         let sni = self.target.auto_sni.then(|| prepare::server_name(head)).flatten();
         let context = PickContext {
             hash,
@@ -155,6 +156,7 @@ impl Tries<'_> {
             high_priority: self.action.high_priority,
             labels: self.target.weighted.map_or(&self.action.labels, |one| &one.labels).as_deref(),
             sni,
+            connection: Some(facts),
             ..PickContext::default()
         };
         self.target.cluster.pick(&context).map_err(Failure::Upstream)

@@ -12,6 +12,7 @@ mod drain;
 mod headers;
 mod io;
 mod logs;
+mod named;
 mod network;
 mod replies;
 mod retries;

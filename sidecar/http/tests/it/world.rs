@@ -361,6 +361,7 @@ fn listener(chain: FilterChain, registry: &Registry) -> Listener {
         use_original_dst: false,
         transparent: false,
         freebind: false,
+        socket_options: Vec::new(),
         backlog: 1024,
         exact_balance: false,
         direction: TrafficDirection::Unspecified,

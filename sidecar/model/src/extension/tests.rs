@@ -55,6 +55,8 @@ fn connection() -> ConnectionFacts {
         server_name: None,
         tls: None,
         annotations: None,
+        tlvs: None,
+        keep_source: None,
         kept: Vec::new(),
     }
 }

@@ -2,7 +2,9 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use bytes::Bytes;
 use tokio::io::AsyncReadExt;
+use weft_filter_api::Tlv;
 
 use super::{Findings, InspectError};
 use crate::stream::{Peeked, RawStream};
@@ -20,6 +22,8 @@ pub struct ProxyHeader {
     pub length: usize,
     /// The client and where it connected to; `None`: the header does not tell.
     pub addresses: Option<(SocketAddr, SocketAddr)>,
+    /// What version 2 says besides.
+    pub tlvs: Vec<Tlv>,
 }
 
 /// Why there is no header.
@@ -63,6 +67,9 @@ pub(super) async fn take_header(
         findings.restored |= findings.local != local;
         findings.local = local;
     }
+    if !header.tlvs.is_empty() {
+        findings.tlvs = Some(header.tlvs.into());
+    }
     Ok(())
 }
 
@@ -98,7 +105,7 @@ fn parse_v1(bytes: &[u8]) -> Result<Option<ProxyHeader>, ProxyHeaderError> {
     let length = end + 2;
     let mut words = line.split(' ').skip(1);
     if words.next() == Some("UNKNOWN") {
-        return Ok(Some(ProxyHeader { length, addresses: None }));
+        return Ok(Some(ProxyHeader { length, addresses: None, tlvs: Vec::new() }));
     }
     let mut word = || words.next();
     let read = || -> Option<(SocketAddr, SocketAddr)> {
@@ -107,7 +114,7 @@ fn parse_v1(bytes: &[u8]) -> Result<Option<ProxyHeader>, ProxyHeaderError> {
         Some((SocketAddr::new(from, source), SocketAddr::new(to, target)))
     };
     let addresses = { read }().ok_or(ProxyHeaderError::Malformed)?;
-    Ok(Some(ProxyHeader { length, addresses: Some(addresses) }))
+    Ok(Some(ProxyHeader { length, addresses: Some(addresses), tlvs: Vec::new() }))
 }
 
 fn parse_v2(bytes: &[u8]) -> Result<Option<ProxyHeader>, ProxyHeaderError> {
@@ -119,13 +126,26 @@ fn parse_v2(bytes: &[u8]) -> Result<Option<ProxyHeader>, ProxyHeaderError> {
     }
     let Some(body) = bytes.get(SIGNATURE.len() + 4..whole) else { return Ok(None) };
     let local_command = head[0] & 0xf == 0;
-    let addresses = match head[1] {
-        _ if local_command => None,
-        0x11 => v4(body),
-        0x21 => v6(body),
-        _ => None,
+    let (addresses, end) = match head[1] {
+        _ if local_command => (None, body.len()),
+        0x11 => (v4(body), 12),
+        0x21 => (v6(body), 36),
+        _ => (None, body.len()),
     };
-    Ok(Some(ProxyHeader { length: whole, addresses }))
+    let tlvs = tlvs(body.get(end..).unwrap_or_default())?;
+    Ok(Some(ProxyHeader { length: whole, addresses, tlvs }))
+}
+
+fn tlvs(mut rest: &[u8]) -> Result<Vec<Tlv>, ProxyHeaderError> {
+    let mut tlvs = Vec::new();
+    while let Some((&[kind, high, low], after)) = rest.split_first_chunk::<3>() {
+        let length = usize::from(u16::from_be_bytes([high, low]));
+        let value = after.get(..length).ok_or(ProxyHeaderError::Malformed)?;
+        tlvs.push(Tlv { kind, value: Bytes::copy_from_slice(value) });
+        rest = &after[length..];
+    }
+    // A type without its length.
+    if rest.is_empty() { Ok(tlvs) } else { Err(ProxyHeaderError::Malformed) }
 }
 
 fn v4(body: &[u8]) -> Option<(SocketAddr, SocketAddr)> {
@@ -160,7 +180,8 @@ mod tests {
     fn version_1_tells_addresses() {
         let line = b"PROXY TCP4 10.0.0.1 10.0.0.2 4000 80\r\nGET";
         let expected = ("10.0.0.1:4000".parse().unwrap(), "10.0.0.2:80".parse().unwrap());
-        assert_eq!(header(line), ProxyHeader { length: 38, addresses: Some(expected) });
+        let told = header(line);
+        assert_eq!((told.length, told.addresses), (38, Some(expected)));
         assert_eq!(header(b"PROXY UNKNOWN\r\n").addresses, None);
         assert_eq!(parse_proxy_header(b"PROXY TCP4 x\r\n"), Err(ProxyHeaderError::Malformed));
         assert_eq!(parse_proxy_header(b"PRO"), Ok(None));
@@ -172,9 +193,20 @@ mod tests {
         let mut bytes = SIGNATURE.to_vec();
         bytes.extend([0x21, 0x11, 0, 12, 10, 0, 0, 1, 10, 0, 0, 2, 0x0f, 0xa0, 0, 80, b'G']);
         let expected = ("10.0.0.1:4000".parse().unwrap(), "10.0.0.2:80".parse().unwrap());
-        assert_eq!(header(&bytes), ProxyHeader { length: 28, addresses: Some(expected) });
+        let told = header(&bytes);
+        assert_eq!((told.length, told.addresses), (28, Some(expected)));
         for end in 0..28 {
             assert_eq!(parse_proxy_header(&bytes[..end]), Ok(None), "{end}");
         }
+    }
+
+    #[test]
+    fn version_2_tells_more_than_addresses() {
+        let mut bytes = SIGNATURE.to_vec();
+        bytes.extend([0x21, 0x11, 0, 17, 10, 0, 0, 1, 10, 0, 0, 2, 0x0f, 0xa0, 0, 80]);
+        bytes.extend([1, 0, 2, b'h', b'2']);
+        assert_eq!(header(&bytes).tlvs, [Tlv { kind: 1, value: b"h2"[..].into() }]);
+        bytes[15] = 16;
+        assert_eq!(parse_proxy_header(&bytes), Err(ProxyHeaderError::Malformed));
     }
 }

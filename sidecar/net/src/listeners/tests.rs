@@ -52,6 +52,7 @@ fn listener(name: &str, chains: FilterChainTable) -> Listener {
         use_original_dst: false,
         transparent: false,
         freebind: false,
+        socket_options: Vec::new(),
         backlog: 128,
         exact_balance: false,
         direction: TrafficDirection::Unspecified,

@@ -4,7 +4,7 @@ use weft_model::Health;
 
 /// The endpoints of one priority, counted.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Census {
+pub(crate) struct Census {
     pub(super) total: usize,
     pub(super) healthy: usize,
     pub(super) degraded: usize,
@@ -55,6 +55,19 @@ pub(super) fn spread(census: &[Census], overprovisioning: u32, panic_threshold: 
         first.percent += left;
     }
     loads
+}
+
+/// Which part of the load, per cent, each cluster of an aggregate takes: their priorities stand one
+/// after the other.
+pub(crate) fn shares(clusters: &[&[Census]], panic_threshold: f64) -> Vec<u32> {
+    let owners = clusters.iter().enumerate();
+    let owners: Vec<usize> =
+        owners.flat_map(|(at, census)| std::iter::repeat_n(at, census.len())).collect();
+    let mut shares = vec![0; clusters.len()];
+    for load in spread(&clusters.concat(), 0, panic_threshold) {
+        shares[owners[load.priority]] += load.percent;
+    }
+    shares
 }
 
 fn capacity(usable: usize, total: usize, factor: u32) -> u32 {
@@ -147,5 +160,16 @@ mod tests {
         assert_eq!(loads, [load(0, 70), degraded]);
         let only = spread(&[census(2, 0, 2)], 140, 50.0);
         assert_eq!(only, [Load { health: Health::Degraded, ..load(0, 100) }]);
+    }
+
+    #[test]
+    fn clusters_of_an_aggregate_follow_each_other() {
+        let (well, half) = (census(10, 10, 0), census(10, 5, 0));
+        assert_eq!(shares(&[&[well], &[well]], 50.0), [100, 0]);
+        assert_eq!(shares(&[&[half], &[well]], 50.0), [70, 30]);
+        assert_eq!(shares(&[&[half, half], &[well]], 50.0), [100, 0]);
+        assert_eq!(shares(&[&[], &[well]], 50.0), [0, 100]);
+        assert_eq!(shares(&[&[census(1, 0, 0)], &[census(3, 0, 0)]], 50.0), [25, 75]);
+        assert_eq!(shares(&[], 50.0), [0; 0]);
     }
 }

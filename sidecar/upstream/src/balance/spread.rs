@@ -7,6 +7,7 @@ use weft_model::{Cluster, EndpointSet, Health};
 use super::group::Group;
 use super::localities::Localities;
 use super::priorities::{self, Census, Load};
+use super::zones::Zones;
 use crate::host::Member;
 
 /// Where the hundred per cent of the load go.
@@ -14,6 +15,8 @@ use crate::host::Member;
 pub(super) struct Spread {
     /// The last one's end is 100.
     pub(super) shares: Vec<Share>,
+    /// The endpoints of each priority, counted.
+    pub(super) census: Vec<Census>,
 }
 
 #[derive(Debug)]
@@ -28,6 +31,7 @@ pub(super) struct Share {
 pub(super) enum Place {
     One(Group),
     Localities(Localities),
+    Zones(Box<Zones>),
 }
 
 impl Spread {
@@ -35,15 +39,19 @@ impl Spread {
         config: &Cluster,
         endpoints: &EndpointSet,
         members: &[Vec<Rc<Member>>],
+        local: Option<&EndpointSet>,
     ) -> Self {
         let census: Vec<_> = members.iter().map(|members| count(members)).collect();
         let loads =
             priorities::spread(&census, endpoints.overprovisioning_factor, config.panic_threshold);
+        let zone = config.balancing.zone.as_ref();
         let mut end = 0;
         let shares = loads.into_iter().map(|load: Load| {
             end += load.percent;
             let all = &members[load.priority];
-            let usable = |member: &&Rc<Member>| load.panic || member.health == load.health;
+            let refuses = load.panic && zone.is_some_and(|zone| zone.fail_on_panic);
+            let usable =
+                |member: &&Rc<Member>| !refuses && (load.panic || member.health == load.health);
             let chosen: Vec<_> = all.iter().filter(usable).map(Rc::clone).collect();
             let weights = endpoints.priorities.get(load.priority).map(|level| &level.weights);
             let weighted = config.balancing.locality_weighted && !load.panic;
@@ -52,13 +60,16 @@ impl Spread {
                     let factor = endpoints.overprovisioning_factor;
                     Localities::place(config, weights, factor, all, &chosen)
                 });
-            let place = match localities {
-                Some(localities) => localities,
+            // As Envoy: only the first priority, and only what is healthy.
+            let by_zone = load.priority == 0 && !load.panic && load.health == Health::Healthy;
+            let by_zone = || by_zone.then(|| Zones::place(config, &chosen, local)).flatten();
+            let place = match localities.or_else(by_zone) {
+                Some(place) => place,
                 None => Place::One(Group::new(chosen, config)),
             };
             Share { end, place }
         });
-        Self { shares: shares.collect() }
+        Self { shares: shares.collect(), census }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -70,6 +81,7 @@ impl Spread {
         match self.place(hash)? {
             Place::One(group) => group.pick(hash, attempt, busy),
             Place::Localities(localities) => localities.next().pick(hash, attempt, busy),
+            Place::Zones(zones) => zones.next().pick(hash, attempt, busy),
         }
     }
 

@@ -49,7 +49,7 @@ impl SubsetTable {
             if single {
                 parts.iter_mut().for_each(|part| part.truncate(1));
             }
-            Spread::new(config, endpoints, &parts)
+            Spread::new(config, endpoints, &parts, None)
         };
         let mut table = HashMap::default();
         for selector in &subsets.selectors {

@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use weft_model::{
     Endpoint, Health, HealthFlags, HostState, Labels, LoadBalancing, Locality, Priority, SlowStart,
-    SubsetFallback, SubsetSelector, Subsets, TransportChoice,
+    SubsetFallback, SubsetSelector, Subsets, TransportChoice, ZoneAware,
 };
 
 use super::group::Group;
@@ -32,13 +32,13 @@ fn configured(config: &Cluster, members: Vec<Rc<Member>>) -> Balancer {
         overprovisioning_factor: 140,
         drop: None,
     };
-    Balancer::new(config, &set, &[members])
+    Balancer::new(config, &set, &[members], None)
 }
 
 fn group(balancer: &Balancer) -> &Group {
     match &balancer.all.shares[0].place {
         Place::One(group) => group,
-        Place::Localities(_) => panic!("no localities are weighted"),
+        Place::Localities(_) | Place::Zones(_) => panic!("no localities are weighted"),
     }
 }
 
@@ -149,7 +149,7 @@ fn weighted_zones(members: Vec<Rc<Member>>, weights: &[(&str, u32)]) -> Balancer
         overprovisioning_factor: 140,
         drop: None,
     };
-    Balancer::new(&config, &set, &[members])
+    Balancer::new(&config, &set, &[members], None)
 }
 
 #[test]
@@ -292,4 +292,75 @@ fn a_new_host_begins_with_a_part_of_its_weight() {
         let new = picked.iter().filter(|port| **port == 2).count();
         assert!(new.abs_diff(20) <= 3, "{new}");
     });
+}
+
+/// So many endpoints in each zone, from `a` on.
+fn zones(counts: &[usize], first_port: u16) -> (EndpointSet, Vec<Rc<Member>>) {
+    let mut port = first_port;
+    let mut members = Vec::new();
+    for (zone, count) in ["a", "b", "c"].iter().zip(counts) {
+        let locality = Arc::new(Locality { zone: (*zone).to_owned(), ..Locality::default() });
+        for _ in 0..*count {
+            port += 1;
+            let plain = member(port, 1);
+            let endpoint =
+                Endpoint { locality: Arc::clone(&locality), ..(*plain.endpoint).clone() };
+            members.push(Rc::new(Member {
+                endpoint: Arc::new(endpoint),
+                host: Rc::clone(&plain.host),
+                health: Health::Healthy,
+                excluded: false,
+            }));
+        }
+    }
+    let endpoints = members.iter().map(|member| Arc::clone(&member.endpoint)).collect();
+    let set = EndpointSet {
+        priorities: vec![Priority { endpoints, ..Priority::default() }],
+        overprovisioning_factor: 140,
+        drop: None,
+    };
+    (set, members)
+}
+
+/// How often of 3000 times each zone is chosen by a proxy in zone `a`.
+fn chosen_zones(upstream: &[usize], proxies: &[usize], min_size: u64) -> [usize; 3] {
+    let mut config = Cluster::named("test");
+    config.balancing.zone = Some(ZoneAware {
+        enabled: 10_000,
+        min_size,
+        fail_on_panic: false,
+        local_cluster: "proxies".into(),
+        locality: Locality { zone: "a".to_owned(), ..Locality::default() },
+    });
+    let (set, members) = zones(upstream, 0);
+    let (local, _) = zones(proxies, 100);
+    let balancer = Balancer::new(&config, &set, &[members], Some(&local));
+    let mut counts = [0; 3];
+    for _ in 0..3000 {
+        let picked = balancer.pick(&PickContext::default(), 0).unwrap();
+        let zone = picked.endpoint.locality.zone.as_bytes()[0];
+        counts[usize::from(zone - b'a')] += 1;
+    }
+    counts
+}
+
+#[test]
+fn load_stays_in_the_zone_that_has_its_part_of_the_endpoints() {
+    assert_eq!(chosen_zones(&[2, 2, 2], &[1, 1, 1], 6), [3000, 0, 0]);
+    assert_eq!(chosen_zones(&[4, 1, 1], &[1, 1, 1], 6), [3000, 0, 0]);
+}
+
+#[test]
+fn what_exceeds_a_zones_part_goes_where_there_is_room() {
+    // A third of the proxies, a sixth of the endpoints: half of the load stays.
+    let [a, b, c] = chosen_zones(&[1, 4, 1], &[1, 1, 1], 6);
+    assert!((1300..1700).contains(&a) && b > 1300 && c == 0, "{a} {b} {c}");
+}
+
+#[test]
+fn zones_say_nothing_about_few_endpoints_and_unknown_places() {
+    let spread = |counts: [usize; 3]| counts.iter().all(|count| *count > 300);
+    assert!(spread(chosen_zones(&[2, 2, 2], &[1, 1, 1], 7)), "too few endpoints");
+    assert!(spread(chosen_zones(&[2, 2, 2], &[0, 1, 1], 6)), "nobody is known to be here");
+    assert_eq!(chosen_zones(&[0, 3, 3], &[1, 1, 1], 6)[0], 0);
 }

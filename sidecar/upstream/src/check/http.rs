@@ -6,7 +6,7 @@ use http::uri::{Authority, Scheme, Uri};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
-use weft_model::{HttpCheck, StatusRange, UpstreamSocket};
+use weft_model::{HttpCheck, StatusRange};
 
 use super::link::Link;
 use super::passive::IMMEDIATE_FAIL;
@@ -52,7 +52,7 @@ impl HostCheck {
     /// The address of a request over HTTP/2.
     pub(super) fn uri(&self, host: &HeaderValue, path: http::uri::PathAndQuery) -> Option<Uri> {
         let config = self.cluster.config();
-        let tls = matches!(config.socket(self.target.transport), UpstreamSocket::Tls(_));
+        let tls = config.socket(self.target.transport).tls().is_some();
         let mut parts = http::uri::Parts::default();
         parts.scheme = Some(if tls { Scheme::HTTPS } else { Scheme::HTTP });
         // The name of a cluster need not be an authority.

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use tokio::net::UdpSocket;
 use weft_model::{
-    ClusterHandle, Discovery, DnsFamily, DnsHost, DnsSettings, EndpointAddress, Snapshot,
-    SnapshotPublisher,
+    ClusterHandle, Discovery, DnsFamily, DnsHost, DnsSettings, EndpointAddress, NameFailure,
+    NameSettings, Snapshot, SnapshotPublisher,
 };
 use weft_upstream::{NameServers, spawn_resolver_with};
 
@@ -207,5 +207,29 @@ fn addresses_survive_a_change_of_settings_while_the_name_server_fails() {
             until(|| zone.lock().unwrap().contains_key("refused")).await;
         }
         assert_eq!(addresses(&handle), ["10.0.0.1:80"]);
+    });
+}
+
+#[test]
+fn names_that_requests_bring_are_resolved_when_they_come() {
+    local(async {
+        let zone = Zone::default();
+        zone.lock().unwrap().insert("a.test".into(), vec![Ipv4Addr::new(10, 0, 0, 1)]);
+        let server = name_server(Arc::clone(&zone), 60).await;
+        let settings = NameSettings {
+            family: DnsFamily::V4Only,
+            refresh: Duration::from_secs(60),
+            least_refresh: Duration::from_secs(5),
+            unused: Duration::from_secs(300),
+            most: 10,
+            timeout: Duration::from_secs(20),
+        };
+        let handle = cluster(&[], |cluster| cluster.discovery = Discovery::Named(settings.clone()));
+        let publisher = publish(&handle);
+        let _resolver = spawn_resolver_with(publisher.watch(), NameServers::Fixed(vec![server]));
+        let found = handle.names().address("a.test.", &settings).await;
+        assert_eq!(found, Ok(Ipv4Addr::new(10, 0, 0, 1).into()));
+        let none = handle.names().address("b.test.", &settings).await;
+        assert_eq!(none, Err(NameFailure::Unresolved));
     });
 }

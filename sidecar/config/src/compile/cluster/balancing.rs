@@ -4,11 +4,12 @@ mod subsets;
 mod typed;
 
 use weft_filters::config::{FieldError, Within, opt_duration};
-use weft_model::{BalancingOptions, LoadBalancing, SlowStart};
+use weft_model::{BalancingOptions, LoadBalancing, SlowStart, ZoneAware};
 use weft_xds_proto::pb::envoy::config::cluster::v3::{
     Cluster as PbCluster, LoadBalancingPolicy,
     cluster::{
-        CommonLbConfig, LbConfig, LbPolicy, common_lb_config::LocalityConfigSpecifier,
+        CommonLbConfig, LbConfig, LbPolicy,
+        common_lb_config::{LocalityConfigSpecifier, ZoneAwareLbConfig},
         ring_hash_lb_config::HashFunction,
     },
 };
@@ -16,12 +17,16 @@ use weft_xds_proto::pb::envoy::config::core::v3::RuntimeDouble;
 use weft_xds_proto::pb::envoy::r#type::v3::Percent;
 use weft_xds_proto::pb::google::protobuf::{Duration as PbDuration, UInt32Value, UInt64Value};
 
+use crate::compile::{Cx, endpoint};
+
 /// `minimum_ring_size` when it is not set.
 const MIN_RING: u64 = 1024;
 /// The largest ring, and `maximum_ring_size` when it is not set.
 const MAX_RING: u64 = 8 << 20;
 /// `table_size` when it is not set.
 const TABLE: u64 = 65_537;
+/// `min_cluster_size` when it is not set.
+const MIN_ZONE_AWARE: u64 = 6;
 /// The largest table (Envoy's limit).
 const MAX_TABLE: u64 = 5_000_011;
 
@@ -29,11 +34,14 @@ const MAX_TABLE: u64 = 5_000_011;
 pub(super) type Balancing = (LoadBalancing, BalancingOptions);
 
 /// Compiles `load_balancing_policy`, or else `lb_policy` with its options.
-pub(super) fn balancing(config: &PbCluster) -> Result<Balancing, FieldError> {
+pub(super) fn balancing(cx: &Cx<'_>, config: &PbCluster) -> Result<Balancing, FieldError> {
     let (policy, mut options) = match &config.load_balancing_policy {
         Some(policy) => typed(policy).within("load_balancing_policy")?,
         None => older(config)?,
     };
+    if config.load_balancing_policy.is_none() && !options.locality_weighted {
+        options.zone = zone(cx, config.common_lb_config.as_ref()).within("common_lb_config")?;
+    }
     if let Some(subsets) = &config.lb_subset_config {
         options.subsets = subsets::subsets(subsets).within("lb_subset_config")?;
     }
@@ -110,6 +118,30 @@ fn common(config: &CommonLbConfig) -> Result<BalancingOptions, FieldError> {
         Some(LocalityConfigSpecifier::LocalityWeightedLbConfig(_))
     );
     Ok(options)
+}
+
+/// Zones count, as in Envoy, wherever the proxy knows its own cluster and locality.
+fn zone(cx: &Cx<'_>, config: Option<&CommonLbConfig>) -> Result<Option<ZoneAware>, FieldError> {
+    let (Some(name), Some(locality)) = (cx.local_cluster, &cx.node.locality) else {
+        return Ok(None);
+    };
+    let usual = ZoneAwareLbConfig::default();
+    let own = match config.and_then(|config| config.locality_config_specifier.as_ref()) {
+        Some(LocalityConfigSpecifier::ZoneAwareLbConfig(own)) => own,
+        _ => &usual,
+    };
+    let enabled = own.routing_enabled.as_ref().map_or(100.0, |percent| percent.value);
+    if !(0.0..=100.0).contains(&enabled) {
+        let reason = format!("{enabled} is not between 0 and 100");
+        return Err(FieldError::at("zone_aware_lb_config.routing_enabled", reason));
+    }
+    Ok(Some(ZoneAware {
+        enabled: (enabled * 100.0).round() as u32,
+        min_size: own.min_cluster_size.as_ref().map_or(MIN_ZONE_AWARE, |size| size.value),
+        fail_on_panic: own.fail_traffic_on_panic,
+        local_cluster: name.into(),
+        locality: endpoint::locality(locality),
+    }))
 }
 
 fn hash_balance(factor: Option<&UInt32Value>) -> Result<Option<u32>, FieldError> {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use weft_filters::config::{FieldError, Within, decode, header_name, opt_duration};
-use weft_model::{Cluster, Discovery, DnsFamily, DnsSettings};
+use weft_model::{Cluster, Discovery, DnsFamily, DnsSettings, NameSettings};
 use weft_xds_proto::any::type_name;
 use weft_xds_proto::pb::envoy::config::cluster::v3::{
     Cluster as PbCluster,
@@ -13,9 +13,14 @@ use weft_xds_proto::pb::envoy::config::cluster::v3::{
     },
 };
 use weft_xds_proto::pb::envoy::config::endpoint::v3::ClusterLoadAssignment;
+use weft_xds_proto::pb::envoy::extensions::clusters::aggregate::v3::ClusterConfig as AggregateCluster;
 use weft_xds_proto::pb::envoy::extensions::clusters::common::dns::v3::DnsLookupFamily as TypedFamily;
 use weft_xds_proto::pb::envoy::extensions::clusters::dns::v3::DnsCluster;
+use weft_xds_proto::pb::envoy::extensions::clusters::dynamic_forward_proxy::v3::{
+    ClusterConfig as NamedCluster, cluster_config::ClusterImplementationSpecifier as Specifier,
+};
 use weft_xds_proto::pb::envoy::extensions::clusters::original_dst::v3::OriginalDstCluster;
+use weft_xds_proto::pb::envoy::extensions::common::dynamic_forward_proxy::v3::DnsCacheConfig;
 
 use crate::compile::address::port;
 use crate::compile::source::over_ads;
@@ -102,20 +107,24 @@ fn hosts_of(config: &PbCluster) -> &ClusterLoadAssignment {
 fn dns(config: &PbCluster, cluster: &Cluster) -> Result<DnsSettings, FieldError> {
     let hosts = endpoint::dns_hosts(hosts_of(config), cluster).within("load_assignment")?;
     let refresh = opt_duration(config.dns_refresh_rate.as_ref(), "dns_refresh_rate")?;
-    let family = match DnsLookupFamily::try_from(config.dns_lookup_family) {
-        Ok(DnsLookupFamily::Auto) => DnsFamily::Auto,
-        Ok(DnsLookupFamily::V4Only) => DnsFamily::V4Only,
-        Ok(DnsLookupFamily::V6Only) => DnsFamily::V6Only,
-        Ok(DnsLookupFamily::V4Preferred) => DnsFamily::V4Preferred,
-        Ok(DnsLookupFamily::All) => DnsFamily::All,
-        Err(_) => return Err(unknown_family(config.dns_lookup_family)),
-    };
     Ok(DnsSettings {
         hosts,
         refresh: refresh.filter(|refresh| !refresh.is_zero()).unwrap_or(REFRESH),
         respect_ttl: config.respect_dns_ttl,
-        family,
+        family: family(config.dns_lookup_family)?,
     })
+}
+
+/// `dns_lookup_family`
+fn family(value: i32) -> Result<DnsFamily, FieldError> {
+    match DnsLookupFamily::try_from(value) {
+        Ok(DnsLookupFamily::Auto) => Ok(DnsFamily::Auto),
+        Ok(DnsLookupFamily::V4Only) => Ok(DnsFamily::V4Only),
+        Ok(DnsLookupFamily::V6Only) => Ok(DnsFamily::V6Only),
+        Ok(DnsLookupFamily::V4Preferred) => Ok(DnsFamily::V4Preferred),
+        Ok(DnsLookupFamily::All) => Ok(DnsFamily::All),
+        Err(_) => Err(unknown_family(value)),
+    }
 }
 
 fn unknown_family(value: i32) -> FieldError {
@@ -145,6 +154,18 @@ fn typed(
         "envoy.extensions.clusters.original_dst.v3.OriginalDstCluster" => {
             let options = decode(any).within("typed_config")?;
             original_dst(config, &options).within("typed_config")
+        }
+        "envoy.extensions.clusters.dynamic_forward_proxy.v3.ClusterConfig" => {
+            let options: NamedCluster = decode(any).within("typed_config")?;
+            named(&options).within("typed_config")
+        }
+        "envoy.extensions.clusters.aggregate.v3.ClusterConfig" => {
+            let options: AggregateCluster = decode(any).within("typed_config")?;
+            if options.clusters.is_empty() {
+                return Err(FieldError::missing("typed_config.clusters"));
+            }
+            let clusters = options.clusters.iter().map(|name| name.as_str().into());
+            Ok(Discovery::Aggregate(clusters.collect()))
         }
         other => {
             let reason =
@@ -179,4 +200,45 @@ fn typed_dns(
     }
     one_host(&settings)?;
     Ok(Discovery::LogicalDns(settings))
+}
+
+/// A dynamic forward proxy.
+fn named(options: &NamedCluster) -> Result<Discovery, FieldError> {
+    match &options.cluster_implementation_specifier {
+        Some(Specifier::DnsCacheConfig(cache)) => {
+            Ok(Discovery::Named(names(cache).within("dns_cache_config")?))
+        }
+        Some(Specifier::SubClustersConfig(_)) => {
+            Err(FieldError::unsupported("sub_clusters_config"))
+        }
+        None => Err(FieldError::missing("dns_cache_config")),
+    }
+}
+
+fn names(cache: &DnsCacheConfig) -> Result<NameSettings, FieldError> {
+    if cache.name.is_empty() {
+        return Err(FieldError::missing("name"));
+    }
+    let refused = [
+        (cache.key_value_config.is_some(), "key_value_config"),
+        (cache.resolved_address_filter.is_some(), "resolved_address_filter"),
+    ];
+    if let Some((_, field)) = refused.iter().find(|(set, _)| *set) {
+        return Err(FieldError::unsupported(field));
+    }
+    let time = |value: &Option<_>, field, usual| {
+        Ok::<_, FieldError>(opt_duration(value.as_ref(), field)?.unwrap_or(usual))
+    };
+    Ok(NameSettings {
+        family: family(cache.dns_lookup_family)?,
+        refresh: time(&cache.dns_refresh_rate, "dns_refresh_rate", Duration::from_secs(60))?,
+        least_refresh: time(
+            &cache.dns_min_refresh_rate,
+            "dns_min_refresh_rate",
+            Duration::from_secs(5),
+        )?,
+        unused: time(&cache.host_ttl, "host_ttl", Duration::from_secs(300))?,
+        most: cache.max_hosts.as_ref().map_or(1024, |most| most.value as usize),
+        timeout: time(&cache.dns_query_timeout, "dns_query_timeout", Duration::from_secs(5))?,
+    })
 }
