@@ -11,13 +11,14 @@ use tokio::task::JoinSet;
 use weft_admin::AdminState;
 use weft_cert_agent::{Agent, AgentConfig};
 use weft_config::{
-    AdsVariant, AgentCertificates, BootstrapConfig, CertificateAgentSettings, Engine, SharedEngine,
+    AdsVariant, AgentCertificates, BootstrapConfig, CertificateAgentSettings, ClusterLoads, Engine,
+    SharedEngine,
 };
 use weft_model::{ListenAddress, SnapshotPublisher};
 use weft_net::{DrainPlan, ListenerEvent, Stopped};
 use weft_spiffe::{SpiffeId, TrustDomain};
 use weft_telemetry::Registry;
-use weft_xds_client::{ClientConfig, ClientHandle, Variant};
+use weft_xds_client::{ClientConfig, ClientHandle, LoadReports, Variant};
 
 use crate::arguments::{Arguments, Mode};
 use crate::control_plane::ClusterTransport;
@@ -123,6 +124,7 @@ struct Background {
     _agent: Option<Agent>,
     _resolver: weft_upstream::ResolverHandle,
     _health: weft_upstream::HealthHandle,
+    _loads: Option<LoadReports>,
     client: Option<ClientHandle>,
 }
 
@@ -206,6 +208,7 @@ impl Proxy {
         let resolver = weft_upstream::spawn_resolver(self.state.snapshot.clone());
         let health = weft_upstream::spawn_health(self.state.snapshot.clone());
         let token = settings.map(|settings| settings.token_file);
+        let loads = self.loads(&bootstrap, token.clone());
         let client = self.client(&bootstrap, token, folder.as_deref());
         let engine = self.state.engine.clone();
         let secrets = SecretStreams::new(engine.clone(), self.state.snapshot.clone());
@@ -213,7 +216,24 @@ impl Proxy {
         if let Some(client) = client.clone() {
             tasks.spawn(fetch_on_demand(engine, client));
         }
-        Ok(Background { tasks, _agent: agent, _resolver: resolver, _health: health, client })
+        Ok(Background {
+            tasks,
+            _agent: agent,
+            _resolver: resolver,
+            _health: health,
+            _loads: loads,
+            client,
+        })
+    }
+
+    /// Tells a management server of the load, where one is configured.
+    fn loads(&self, bootstrap: &BootstrapConfig, token: Option<PathBuf>) -> Option<LoadReports> {
+        let settings = bootstrap.load_stats.clone()?;
+        let config = ClientConfig::new(bootstrap.node.clone(), Variant::Sotw);
+        let snapshot = self.state.snapshot.clone();
+        let transport = ClusterTransport::new(snapshot.clone(), settings, token);
+        let source = Box::new(ClusterLoads::new(snapshot));
+        Some(weft_xds_client::report_loads(config, Arc::new(transport), source))
     }
 
     fn client(

@@ -7,6 +7,7 @@
 mod bootstrap;
 mod compile;
 mod engine;
+mod load;
 
 pub use bootstrap::{
     AdminSettings, AdsSettings, AdsVariant, BootstrapConfig, BootstrapError,
@@ -16,6 +17,7 @@ pub use engine::{
     AgentCertificates, Engine, Readiness, SecretReceiver, SecretServer, SharedEngine,
     ShownCertificates,
 };
+pub use load::ClusterLoads;
 pub use weft_xds_proto::forget_descriptors;
 
 #[cfg(doctest)]

@@ -11,6 +11,7 @@ mod config;
 mod driver;
 mod handle;
 mod journal;
+mod load;
 mod persist;
 mod rpc;
 mod transport;
@@ -21,6 +22,7 @@ pub use driver::{ResourceHandler, spawn};
 /// A boxed, sendable future, as [`Transport::connect`] returns it.
 pub use futures_util::future::BoxFuture;
 pub use handle::{ClientHandle, ClientStatus, TypeStatus};
+pub use load::{LoadReports, LoadSource, WantedLoads, report_loads};
 pub use transport::{BoxedIo, Io, TcpTransport, Transport, TransportError};
 /// What a handler is given and gives back.
 pub use weft_xds_ads::{Rejection, Resource, ResourceType, ResourceUpdate, Subscription};

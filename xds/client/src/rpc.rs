@@ -110,10 +110,18 @@ pub(crate) async fn open<P: Rpc>(
 ) -> Result<BoxStream<'static, Result<Inbound<P::Response>, Status>>, RpcError> {
     let mut call = Request::new(ReceiverStream::new(requests));
     *call.metadata_mut() = transport.metadata()?;
+    let channel = connect(transport, config).await?;
+    Ok(P::call(config.service, channel, call).map_ok(inbound).try_flatten_stream().boxed())
+}
+
+/// Opens a connection on which calls can be made.
+pub(crate) async fn connect(
+    transport: &Arc<dyn Transport>,
+    config: &ClientConfig,
+) -> Result<Channel, RpcError> {
     let connecting = tokio::time::timeout(config.connect_timeout, transport.connect());
     let io = connecting.await.map_err(|_| RpcError::Timeout(config.connect_timeout))??;
-    let channel = channel(transport.authority(), config, io).await?;
-    Ok(P::call(config.service, channel, call).map_ok(inbound).try_flatten_stream().boxed())
+    channel(transport.authority(), config, io).await
 }
 
 fn inbound<R: Send + 'static>(

@@ -6,3 +6,4 @@ mod bench;
 mod cached;
 mod connected;
 mod large;
+mod loads;
