@@ -7,7 +7,9 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use crate::config::{DnsCapture, GroupSelection, Interception, PortSelection, RangeSelection};
+use crate::config::{
+    DnsCapture, GroupSelection, Interception, Mode, PolicyRoutes, PortSelection, RangeSelection,
+};
 use crate::rule::{Family, Match, Position, Protocol, Rule, RuleSet, Table, Target};
 
 const PREROUTING: &str = "PREROUTING";
@@ -18,6 +20,8 @@ const ISTIO_REDIRECT: &str = "ISTIO_REDIRECT";
 const ISTIO_IN_REDIRECT: &str = "ISTIO_IN_REDIRECT";
 const ISTIO_OUTPUT_DNS: &str = "ISTIO_OUTPUT_DNS";
 const ISTIO_DROP: &str = "ISTIO_DROP";
+const ISTIO_DIVERT: &str = "ISTIO_DIVERT";
+const ISTIO_TPROXY: &str = "ISTIO_TPROXY";
 
 const DNS_PORT: u16 = 53;
 const DNS_PROXY_PORT: u16 = 15053;
@@ -75,6 +79,10 @@ impl Builder<'_> {
         self.add(Table::Nat, chain, matches, target);
     }
 
+    fn mangle(&mut self, chain: &'static str, matches: &[Match], target: Target) {
+        self.add(Table::Mangle, chain, matches, target);
+    }
+
     /// What virtual machines send arrives by PREROUTING, though it is outbound.
     fn virtual_interfaces(&mut self) {
         let ranges: Vec<Option<IpNet>> = match &self.wanted.outbound {
@@ -119,6 +127,9 @@ impl Builder<'_> {
     }
 
     fn inbound(&mut self) {
+        if let Mode::Transparent(routes) = self.wanted.mode {
+            return self.transparent(routes);
+        }
         let port = |port: &u16| [TCP, Match::DestinationPort(false, *port)];
         match &self.wanted.inbound {
             PortSelection::None => return,
@@ -138,6 +149,59 @@ impl Builder<'_> {
         self.nat(PREROUTING, &[TCP], Target::Jump(ISTIO_INBOUND));
     }
 
+    /// Inbound connections as they are: the packets go to the proxy's transparent socket, those of
+    /// its connections to the application and the answers are led back by marks.
+    fn transparent(&mut self, routes: PolicyRoutes) {
+        if self.wanted.inbound == PortSelection::None {
+            return;
+        }
+        let mark = routes.mark;
+        let source = Match::Source(self.family.proxy_source());
+        let not_of_proxy = Match::Mark(true, routes.loopback_mark());
+        self.mangle(ISTIO_INBOUND, &[TCP, Match::Mark(false, mark)], Target::Return);
+        self.mangle(ISTIO_INBOUND, &[TCP, source, Match::InLoopback], Target::Return);
+        self.mangle(ISTIO_INBOUND, &[TCP, Match::InLoopback, not_of_proxy], Target::Return);
+        let capture = |builder: &mut Self, matches: &[Match]| {
+            let known = [matches, &[Match::Known]].concat();
+            builder.mangle(ISTIO_INBOUND, &known, Target::Jump(ISTIO_DIVERT));
+            builder.mangle(ISTIO_INBOUND, matches, Target::Jump(ISTIO_TPROXY));
+        };
+        let port = |port: &u16| [TCP, Match::DestinationPort(false, *port)];
+        match &self.wanted.inbound {
+            PortSelection::None => {}
+            PortSelection::AllExcept(ports) => {
+                for excluded in ports {
+                    self.mangle(ISTIO_INBOUND, &port(excluded), Target::Return);
+                }
+                capture(self, &[TCP]);
+            }
+            PortSelection::Only(ports) => {
+                for included in ports {
+                    capture(self, &port(included));
+                }
+            }
+        }
+        self.mangle(ISTIO_DIVERT, &[], Target::Mark(mark));
+        self.mangle(ISTIO_DIVERT, &[], Target::Accept);
+        let elsewhere = Match::Destination(true, self.loopback);
+        let (port, any) = (self.wanted.inbound_port, self.family.any());
+        let proxy = Target::Transparent { port, any, mark };
+        self.mangle(ISTIO_TPROXY, &[elsewhere.clone(), TCP], proxy);
+        self.mangle(PREROUTING, &[TCP], Target::Jump(ISTIO_INBOUND));
+        let marked = [TCP, Match::Mark(false, mark), Match::Ours];
+        self.mangle(PREROUTING, &marked, Target::SaveMark);
+        let marked = [TCP, Match::OutLoopback, Match::Mark(false, mark), Match::Ours];
+        self.mangle(OUTPUT, &marked, Target::Return);
+        let uids = self.wanted.proxy_uids.iter().map(|id| Match::Uid(false, *id));
+        let gids = self.wanted.proxy_gids.iter().map(|id| Match::Gid(false, *id));
+        for owner in uids.chain(gids).collect::<Vec<_>>() {
+            let own = [elsewhere.clone(), TCP, Match::OutLoopback, owner, Match::Ours];
+            self.mangle(OUTPUT, &own, Target::Mark(routes.loopback_mark()));
+        }
+        let answers = [TCP, Match::ConnectionMark(mark), Match::Ours];
+        self.mangle(OUTPUT, &answers, Target::RestoreMark);
+    }
+
     fn outbound(&mut self) {
         self.nat(OUTPUT, &[], Target::Jump(ISTIO_OUTPUT));
         for port in &self.wanted.outbound_ports_excluded {
@@ -148,6 +212,11 @@ impl Builder<'_> {
         }
         let source = Match::Source(self.family.proxy_source());
         self.nat(ISTIO_OUTPUT, &[source, Match::OutLoopback], Target::Return);
+        if let Mode::Transparent(routes) = self.wanted.mode {
+            // The proxy calls the application from the client's address.
+            let own = [Match::OutLoopback, Match::Mark(false, routes.mark)];
+            self.nat(ISTIO_OUTPUT, &own, Target::Return);
+        }
         for uid in &self.wanted.proxy_uids {
             self.proxy_traffic(Match::Uid, *uid, self.captures_dns());
         }

@@ -49,6 +49,40 @@ pub struct Interception {
     pub dns: DnsCapture,
     /// Whether packets that belong to no known connection are dropped.
     pub drop_invalid: bool,
+    /// How inbound connections get to the proxy.
+    pub mode: Mode,
+}
+
+/// How inbound connections get to the proxy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Mode {
+    /// `REDIRECT`: the destination is changed; the application sees the proxy as the client.
+    #[default]
+    Redirect,
+    /// `TPROXY`: nothing is changed; the application sees the client. The proxy needs `NET_ADMIN`.
+    Transparent(PolicyRoutes),
+}
+
+/// The routes that lead packets with a mark to this machine, wherever they are addressed to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PolicyRoutes {
+    /// The mark of inbound packets, and of the proxy's connections to the application.
+    pub mark: u32,
+    /// The routing table.
+    pub table: u32,
+}
+
+impl PolicyRoutes {
+    /// The mark of what the proxy sends over loopback for other reasons (as Istio).
+    pub(crate) fn loopback_mark(self) -> u32 {
+        self.mark.wrapping_add(1)
+    }
+}
+
+impl Default for PolicyRoutes {
+    fn default() -> Self {
+        Self { mark: PROXY_ID, table: 133 }
+    }
 }
 
 /// A choice of destination ports.
@@ -116,6 +150,7 @@ impl Default for Interception {
             loopback_v4: Ipv4Net::new_assert([127, 0, 0, 1].into(), 32),
             dns: DnsCapture::Off,
             drop_invalid: false,
+            mode: Mode::Redirect,
         }
     }
 }

@@ -1,9 +1,10 @@
 //! Bringing the kernel's rules to what is wanted, and away again.
 
-use crate::config::Interception;
+use crate::config::{Interception, Mode, PolicyRoutes};
 use crate::error::Error;
 use crate::local::{self, LocalNetwork};
 use crate::program;
+use crate::routes;
 use crate::rule::{Family, RuleSet};
 use crate::state::Saved;
 
@@ -77,7 +78,11 @@ impl Firewall {
         if added {
             local::add_proxy_source()?;
         }
-        let result = run_all(&plans);
+        let result = run_all(&plans).and_then(|change| {
+            let routed = self.route(interception)?;
+            // The rules were there, the routes were not.
+            Ok(if change == Change::None && routed { Change::Replaced } else { change })
+        });
         if result.is_err() && added {
             // The failure itself is what must be told.
             let _ = local::remove_proxy_source();
@@ -85,12 +90,24 @@ impl Firewall {
         result
     }
 
-    /// Removes all rules of ours, of both IP versions, whatever they are.
+    /// Adds the routes of TPROXY, or takes the usual ones away; returns whether they changed.
+    fn route(self, interception: &Interception) -> Result<bool, Error> {
+        let mut changed = false;
+        for rules in self.wanted(interception) {
+            changed |= match interception.mode {
+                Mode::Transparent(wanted) => routes::add(rules.family(), wanted)?,
+                Mode::Redirect => routes::remove(rules.family(), PolicyRoutes::default())?,
+            };
+        }
+        Ok(changed)
+    }
+
+    /// Removes all rules of ours, of both IP versions, whatever they are, and these routes.
     ///
     /// # Errors
     ///
     /// When a program or privilege is missing, or a removal is refused.
-    pub fn cleanup() -> Result<Change, Error> {
+    pub fn cleanup(routes: PolicyRoutes) -> Result<Change, Error> {
         local::ensure_net_admin()?;
         let mut plans = vec![Plan::new(RuleSet::empty(Family::V4))?];
         plans.extend(leftover(Family::V6)?);
@@ -98,7 +115,10 @@ impl Firewall {
         if change != Change::None && LocalNetwork::read().has_proxy_source {
             local::remove_proxy_source()?;
         }
-        Ok(change)
+        let mut routed = routes::remove(Family::V4, routes)?;
+        // A machine without IPv6 has no routes of it.
+        routed |= routes::remove(Family::V6, routes).unwrap_or(false);
+        Ok(if change == Change::None && routed { Change::Removed } else { change })
     }
 }
 

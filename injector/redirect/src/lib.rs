@@ -12,11 +12,13 @@ mod firewall;
 mod local;
 mod options;
 mod program;
+mod routes;
 mod rule;
 mod state;
 
 pub use config::{
-    DnsCapture, GroupSelection, Interception, InterfaceName, PortSelection, RangeSelection,
+    DnsCapture, GroupSelection, Interception, InterfaceName, Mode, PolicyRoutes, PortSelection,
+    RangeSelection,
 };
 pub use error::Error;
 pub use firewall::{Change, Firewall, Ipv6};

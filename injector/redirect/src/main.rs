@@ -22,13 +22,13 @@ fn main() -> ExitCode {
 }
 
 fn run(options: &Options) -> Result<String, Box<dyn std::error::Error>> {
+    let environment = |name: &str| std::env::var(name).ok();
     if options.cleanup {
-        return Ok(match Firewall::cleanup()? {
+        return Ok(match Firewall::cleanup(options.routes(&environment)?)? {
             Change::None => "no interception rules were there".to_owned(),
             _ => "interception rules removed".to_owned(),
         });
     }
-    let environment = |name: &str| std::env::var(name).ok();
     let interception = options.interception(&environment)?;
     let firewall = Firewall::new(options.ipv6(&environment)?, &LocalNetwork::read());
     if options.is_dry_run(&environment) {

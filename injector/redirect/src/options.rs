@@ -7,7 +7,8 @@ use ipnet::{IpNet, Ipv4Net};
 use nix::unistd::{Group, User};
 
 use crate::config::{
-    DnsCapture, GroupSelection, Interception, InterfaceName, PortSelection, RangeSelection,
+    DnsCapture, GroupSelection, Interception, InterfaceName, Mode, PolicyRoutes, PortSelection,
+    RangeSelection,
 };
 use crate::error::Error;
 use crate::firewall::Ipv6;
@@ -35,9 +36,15 @@ pub struct Options {
     /// Groups whose traffic is the proxy's own [env: PROXY_GID] [default: as --proxy-uid]
     #[arg(short = 'g', long)]
     proxy_gid: Option<String>,
-    /// REDIRECT [env: ISTIO_INBOUND_INTERCEPTION_MODE]
+    /// REDIRECT or TPROXY [env: ISTIO_INBOUND_INTERCEPTION_MODE] [default: REDIRECT]
     #[arg(short = 'm', long)]
     istio_inbound_interception_mode: Option<String>,
+    /// With TPROXY: the mark of inbound packets [env: INBOUND_TPROXY_MARK] [default: 1337]
+    #[arg(short = 't', long)]
+    inbound_tproxy_mark: Option<String>,
+    /// With TPROXY: the routing table for them [env: INBOUND_TPROXY_ROUTE_TABLE] [default: 133]
+    #[arg(short = 'r', long)]
+    inbound_tproxy_route_table: Option<String>,
     /// Inbound ports that are redirected, or * [env: ISTIO_INBOUND_PORTS] [default: *]
     #[arg(short = 'b', long)]
     istio_inbound_ports: Option<String>,
@@ -121,10 +128,6 @@ impl Options {
     pub fn interception(&self, environment: Environment<'_>) -> Result<Interception, OptionsError> {
         let defaults = Interception::default();
         let given = |flag, value: &Option<String>| Given::new(flag, value.as_deref(), environment);
-        check_mode(&given(
-            "istio-inbound-interception-mode",
-            &self.istio_inbound_interception_mode,
-        ))?;
         let proxy_uids = match given("proxy-uid", &self.proxy_uid).list(number)? {
             Some(uids) => uids,
             None => default_users(environment).unwrap_or(defaults.proxy_uids),
@@ -169,7 +172,39 @@ impl Options {
                 .unwrap_or(defaults.loopback_v4),
             dns: self.dns(environment)?,
             drop_invalid: self.drop_invalid || is_true(environment, "INVALID_DROP"),
+            mode: self.mode(environment)?,
         })
+    }
+
+    /// The routes that TPROXY needs, whether or not it is the mode.
+    ///
+    /// # Errors
+    ///
+    /// [`OptionsError`] when the mark or the table is no number, or zero.
+    pub fn routes(&self, environment: Environment<'_>) -> Result<PolicyRoutes, OptionsError> {
+        let usual = PolicyRoutes::default();
+        let positive = |flag, value: &Option<String>| {
+            Given::new(flag, value.as_deref(), environment).one(|text| match number(text)? {
+                0 => Err("has to be more than zero".to_owned()),
+                number => Ok(number),
+            })
+        };
+        let mark = positive("inbound-tproxy-mark", &self.inbound_tproxy_mark)?;
+        let table = positive("inbound-tproxy-route-table", &self.inbound_tproxy_route_table)?;
+        Ok(PolicyRoutes { mark: mark.unwrap_or(usual.mark), table: table.unwrap_or(usual.table) })
+    }
+
+    fn mode(&self, environment: Environment<'_>) -> Result<Mode, OptionsError> {
+        let value = self.istio_inbound_interception_mode.as_deref();
+        let given = Given::new("istio-inbound-interception-mode", value, environment);
+        let transparent = given.one(|mode| match mode {
+            "" | "REDIRECT" => Ok(false),
+            "TPROXY" => Ok(true),
+            _ => Err("is no interception mode: use REDIRECT or TPROXY".to_owned()),
+        })?;
+        // Also looked at where they have no effect: a cleanup uses them.
+        let routes = self.routes(environment)?;
+        Ok(if transparent == Some(true) { Mode::Transparent(routes) } else { Mode::Redirect })
     }
 
     /// Whether IPv6 is intercepted.
@@ -299,18 +334,6 @@ impl Given {
             reason,
         }
     }
-}
-
-fn check_mode(given: &Given) -> Result<(), OptionsError> {
-    given
-        .one(|mode| match mode {
-            "" | "REDIRECT" => Ok(()),
-            "TPROXY" => Err("is not supported yet: use REDIRECT, which hides the client's \
-                             address from the application but needs no privilege in the sidecar"
-                .to_owned()),
-            _ => Err("is no interception mode: use REDIRECT".to_owned()),
-        })
-        .map(drop)
 }
 
 fn groups(environment: Environment<'_>) -> Result<GroupSelection, OptionsError> {

@@ -43,7 +43,13 @@ pub(crate) fn restore(family: Family, input: &str) -> Result<(), Error> {
 
 /// Runs `ip` with these arguments.
 pub(crate) fn ip(arguments: &[&str]) -> Result<(), Error> {
-    run("ip", "iproute2", arguments, None).map(drop)
+    ip_output(arguments).map(drop)
+}
+
+/// Runs `ip` with these arguments and gives what it prints.
+pub(crate) fn ip_output(arguments: &[&str]) -> Result<String, Error> {
+    let output = run("ip", "iproute2", arguments, None)?;
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 fn save_program(family: Family) -> &'static str {

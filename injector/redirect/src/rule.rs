@@ -1,7 +1,7 @@
 //! Rules as data, and their text for `iptables-restore`.
 
 use std::fmt;
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 
@@ -77,6 +77,14 @@ pub enum Match {
     Gid(bool, u32),
     /// It belongs to no known connection.
     Invalid,
+    /// It belongs to a connection that is known already.
+    Known,
+    /// Its mark.
+    Mark(bool, u32),
+    /// The mark of its connection.
+    ConnectionMark(u32),
+    /// It came in through loopback.
+    InLoopback,
     /// Marks a rule in a chain of the system as ours.
     Ours,
 }
@@ -94,6 +102,23 @@ pub enum Target {
     Jump(&'static str),
     /// Tracked in this zone.
     Zone(u16),
+    /// Accepted.
+    Accept,
+    /// Marked.
+    Mark(u32),
+    /// Given to the transparent socket at this port, and marked; its addresses stay.
+    Transparent {
+        /// The port.
+        port: u16,
+        /// The address, which stands for all of the family.
+        any: IpAddr,
+        /// The mark.
+        mark: u32,
+    },
+    /// Its mark becomes that of its connection.
+    SaveMark,
+    /// The mark of its connection becomes its own.
+    RestoreMark,
 }
 
 /// One rule.
@@ -113,6 +138,8 @@ pub struct Rule {
 
 /// The comment on rules of ours in the system's chains that no jump gives away.
 pub(crate) const COMMENT: &str = "weft";
+/// All bits of a packet's and of a connection's mark.
+const WHOLE_MARKS: &str = "--nfmask 0xffffffff --ctmask 0xffffffff";
 /// What the names of our chains begin with.
 pub(crate) const CHAIN_PREFIX: &str = "ISTIO_";
 
@@ -223,6 +250,14 @@ impl Family {
         }
     }
 
+    /// The address that stands for all.
+    pub(crate) fn any(self) -> IpAddr {
+        match self {
+            Self::V4 => Ipv4Addr::UNSPECIFIED.into(),
+            Self::V6 => Ipv6Addr::UNSPECIFIED.into(),
+        }
+    }
+
     /// Whether a range belongs to this IP version.
     pub(crate) fn has(self, range: &IpNet) -> bool {
         matches!((self, range), (Self::V4, IpNet::V4(_)) | (Self::V6, IpNet::V6(_)))
@@ -277,6 +312,10 @@ impl fmt::Display for Match {
             Self::Uid(negated, uid) => write!(f, "-m owner {}--uid-owner {uid}", not(negated)),
             Self::Gid(negated, gid) => write!(f, "-m owner {}--gid-owner {gid}", not(negated)),
             Self::Invalid => f.write_str("-m conntrack --ctstate INVALID"),
+            Self::Known => f.write_str("-m conntrack --ctstate RELATED,ESTABLISHED"),
+            Self::Mark(negated, mark) => write!(f, "-m mark {}--mark {mark:#x}", not(negated)),
+            Self::ConnectionMark(mark) => write!(f, "-m connmark --mark {mark:#x}"),
+            Self::InLoopback => f.write_str("-i lo"),
             Self::Ours => write!(f, "-m comment --comment {COMMENT}"),
         }
     }
@@ -290,6 +329,14 @@ impl fmt::Display for Target {
             Self::Redirect(port) => write!(formatter, "REDIRECT --to-ports {port}"),
             Self::Jump(chain) => formatter.write_str(chain),
             Self::Zone(zone) => write!(formatter, "CT --zone {zone}"),
+            Self::Accept => formatter.write_str("ACCEPT"),
+            Self::Mark(mark) => write!(formatter, "MARK --set-xmark {mark:#x}/0xffffffff"),
+            Self::Transparent { port, any, mark } => write!(
+                formatter,
+                "TPROXY --on-port {port} --on-ip {any} --tproxy-mark {mark:#x}/0xffffffff"
+            ),
+            Self::SaveMark => write!(formatter, "CONNMARK --save-mark {WHOLE_MARKS}"),
+            Self::RestoreMark => write!(formatter, "CONNMARK --restore-mark {WHOLE_MARKS}"),
         }
     }
 }

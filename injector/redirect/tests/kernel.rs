@@ -98,9 +98,11 @@ fn other_rules_of_ours_are_replaced_whatever_they_were() {
     let network = network("wrchange");
     let host = network.host("pod").unwrap();
     let clean = rules(&host);
-    let arguments: [&[&str]; 6] = [
+    let arguments: [&[&str]; 8] = [
         &["-c", "eth1,eth2", "-k", "tap0,tap1", "--drop-invalid"],
         &["--redirect-dns", "--capture-all-dns"],
+        &["-m", "TPROXY", "--drop-invalid"],
+        &["-m", "TPROXY", "-b", "80,81"],
         &["-b", "80,81", "-i", "10.0.0.0/8,fd00::/8", "-o", "25", "-q", "443"],
         &["--ipv6", "off", "-u", "7,8", "-g", "9", "-x", "10.1.0.0/16"],
         &["-b", "", "-i", ""],

@@ -52,6 +52,9 @@ fn rules_of_each_configuration_are_the_golden_ones() {
         ("virtual-interfaces-ranges", "-k tap0 -i 10.0.0.0/8,fd00::/8 -c eth1"),
         ("dns-all", "--redirect-dns --capture-all-dns"),
         ("invalid-dropped", "--drop-invalid"),
+        ("transparent", "-m TPROXY"),
+        ("transparent-list", "-m TPROXY -b 4000,5000 -t 7 -r 8"),
+        ("transparent-no-inbound", "-m TPROXY -b ''"),
         (
             "everything",
             "-u 1337,1338 -b 80 -i 10.0.0.0/8 -x 10.96.0.0/12 -q 443 -o 25 -c eth1 -k tap0 --drop-invalid",

@@ -83,12 +83,23 @@ fn a_refused_value_names_flag_variable_and_cure() {
         (["-p", "0"], "--envoy-port (ENVOY_PORT): `0` is not a port"),
         (["-i", "10.0.0.0/33"], "`10.0.0.0/33` is not a range"),
         (["-c", "a-name-that-is-too-long"], "1 to 15 characters"),
-        (["-m", "TPROXY"], "not supported yet: use REDIRECT"),
+        (["-m", "BOTH"], "is no interception mode: use REDIRECT or TPROXY"),
+        (["-t", "0"], "--inbound-tproxy-mark (INBOUND_TPROXY_MARK): `0` has to be more than zero"),
         (["-u", "envoy"], "is not a numeric id"),
     ] {
         let error = parse(&arguments, &[]).unwrap_err().to_string();
         assert!(error.contains(expected), "{error}");
     }
+}
+
+#[test]
+fn transparent_interception_has_a_mark_and_a_table() {
+    let usual = parse(&["-m", "TPROXY"], &[]).unwrap();
+    assert_eq!(usual.mode, Mode::Transparent(PolicyRoutes { mark: 1337, table: 133 }));
+    let given = [("ISTIO_INBOUND_INTERCEPTION_MODE", "TPROXY"), ("INBOUND_TPROXY_MARK", "7")];
+    let given = parse(&["-r", "8"], &given).unwrap();
+    assert_eq!(given.mode, Mode::Transparent(PolicyRoutes { mark: 7, table: 8 }));
+    assert_eq!(parse(&["-m", "REDIRECT"], &[]).unwrap().mode, Mode::Redirect);
 }
 
 #[test]

@@ -22,6 +22,7 @@ mod policy_resources;
 mod propagation;
 mod streams;
 mod tcp;
+mod transparent;
 mod variants;
 mod websocket;
 mod world;
