@@ -11,22 +11,23 @@ use weft_xds_proto::pb::envoy::config::cluster::v3::{Cluster, cluster::Discovery
 use crate::authorization::Guards;
 use crate::chain;
 use crate::cluster::{self, as_downstream, original_destination, set_http_options};
+use crate::connections::{Tcp, find};
 use crate::contributions::{Changes, Contributions};
 use crate::edge;
 use crate::hosts::HostPattern;
 use crate::inbound;
 use crate::layer::{LayerBuilder, joined, replace};
 use crate::lean::{Lean, Source};
+use crate::moved::Moved;
 use crate::names::Names;
 use crate::node::{Families, Inbound, InboundKinds, NodeProfile};
 use crate::outbound::Outbound;
 use crate::problem::Problem;
 use crate::route_tables::{BLACK_HOLE, PASSTHROUGH, edge as edge_table};
-use crate::served::{MeshHost, TcpService, tcp_services};
+use crate::served::MeshHost;
 use crate::settings::{Inputs, Settings, VirtualAddresses};
-use crate::streams::{self, Stream, streams};
-use crate::targets::Target;
-use crate::upstreams::{Upstreams, Wanted};
+use crate::streams;
+use crate::upstreams::Upstreams;
 use crate::virtual_hosts::VirtualHosts;
 
 /// Turns resources into what nodes are sent.
@@ -71,45 +72,6 @@ struct Seen {
 /// The families of an edge's addresses, and whether it is sent private keys.
 type EdgeKind = (Families, bool);
 
-/// What is there for connections that are no HTTP, with what is not served of it.
-#[derive(Default)]
-struct Tcp {
-    /// In the mesh.
-    services: Vec<TcpService>,
-    /// At edges.
-    streams: Vec<Stream>,
-    problems: Vec<Problem>,
-    by_cluster: HashMap<String, OfCluster>,
-}
-
-/// The last service and the last stream route that lead to a cluster.
-#[derive(Default)]
-struct OfCluster {
-    service: Option<usize>,
-    stream: Option<usize>,
-}
-
-impl Tcp {
-    fn of(resources: &Resources, settings: &Settings) -> Self {
-        let mut problems = Vec::new();
-        let services = tcp_services(resources, &mut problems);
-        let streams = streams(resources, settings, &mut problems);
-        let mut by_cluster: HashMap<String, OfCluster> = HashMap::new();
-        for (index, service) in services.iter().enumerate() {
-            by_cluster.entry(service.target.cluster.clone()).or_default().service = Some(index);
-        }
-        for (index, stream) in streams.iter().enumerate() {
-            by_cluster.entry(stream.target.cluster.clone()).or_default().stream = Some(index);
-        }
-        Self { services, streams, problems, by_cluster }
-    }
-
-    fn targets(&self) -> impl Iterator<Item = &Target> {
-        let services = self.services.iter().map(|service| &service.target);
-        services.chain(self.streams.iter().map(|stream| &stream.target))
-    }
-}
-
 /// How often something changed.
 #[derive(Default)]
 struct Generations {
@@ -121,19 +83,6 @@ struct Generations {
     listeners: u64,
     /// The names of the mesh's hosts, with their ports and addresses.
     names: u64,
-}
-
-/// For whom something changed.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub enum Moved {
-    /// Nobody.
-    #[default]
-    Nothing,
-    /// Edges and those who are sent all tables perhaps, of the others those who asked for a host
-    /// or an address among these. They have nothing new but virtual hosts.
-    Hosts(BTreeSet<String>),
-    /// Anybody.
-    Everything,
 }
 
 /// The listeners of sidecars of the same inbound side.
@@ -545,19 +494,4 @@ pub(crate) fn standing_clusters() -> [Cluster; 2] {
     black_hole.cluster_discovery_type = Some(cluster::discovery(DiscoveryType::Static));
     black_hole.lb_policy = 0;
     [passthrough, black_hole]
-}
-
-/// An upstream of a route or of connections, by its cluster's name; whether sidecars and edges
-/// lead to it.
-fn find<'a>(contributions: &'a Contributions, tcp: &'a Tcp, name: &str) -> Option<Wanted<'a>> {
-    let of_tcp = tcp.by_cluster.get(name);
-    let service = of_tcp.and_then(|one| Some(&tcp.services[one.service?].target));
-    let stream = of_tcp.and_then(|one| Some(&tcp.streams[one.stream?].target));
-    let of_routes = contributions.targets.get(name);
-    let target = of_routes.map(|one| &one.target).or(service).or(stream)?;
-    Some(Wanted {
-        target,
-        in_mesh: service.is_some() || of_routes.is_some_and(|one| one.in_mesh > 0),
-        at_edges: stream.is_some() || of_routes.is_some_and(|one| one.at_edges > 0),
-    })
 }
