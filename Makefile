@@ -20,7 +20,7 @@ DENY_VERSION := 0.20.2
 # Tests that run programs which `make test-interop` builds.
 INTEROP := weft-interop/programs
 
-.PHONY: help demo demo-check test test-interop record-interop fuzz lint fmt bench bench-micro build packages store-packages bench-packages
+.PHONY: help demo demo-check test test-interop record-interop fuzz lint fmt release bench bench-micro build packages store-packages bench-packages
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/  make \1 \t\2/' | expand -t 22
@@ -67,9 +67,13 @@ lint: ## rustfmt, clippy, rustdoc and cargo-deny, warnings as errors
 fmt: ## Format the sources
 	$(CARGO) fmt --all
 
+release: ## Build weft-sidecar as it is shipped: optimised for what the load tests showed
+	@scripts/release.sh
+
 bench: bench-packages ## Measure side by side with the proxies found on this machine; BENCH=--quick for a short run
-	$(CARGO) build --release --bin weft-sidecar --bin weft-control-plane --bin weft-bench
-	$(TARGET_DIR)/release/weft-bench --output benches/results.md $(BENCH)
+	$(CARGO) build --release --bin weft-control-plane --bin weft-bench
+	sidecar=$$(scripts/release.sh --or-plain | tail -n 1); \
+	$(TARGET_DIR)/release/weft-bench --sidecar "$$sidecar" --output benches/results.md $(BENCH)
 
 bench-micro: ## Count the instructions of hot functions and compare with the baseline; MICRO=renew to write it anew
 	@scripts/install.sh valgrind
