@@ -12,6 +12,7 @@ use weft_filter_api::{BodyError, BoxedBody};
 use weft_telemetry::ResponseFlag;
 use weft_upstream::UpstreamBody;
 
+use crate::forward::PER_TRY_IDLE;
 use crate::stream::{End, Stream};
 use crate::timer::Expired;
 
@@ -172,6 +173,7 @@ fn timed_out(expired: Expired) -> (Option<ResponseFlag>, &'static str) {
         Expired::Response | Expired::Try => {
             (Some(ResponseFlag::UpstreamRequestTimeout), "response_timeout")
         }
+        Expired::TryIdle => (Some(ResponseFlag::UpstreamRequestTimeout), PER_TRY_IDLE),
         Expired::Idle => (Some(ResponseFlag::StreamIdleTimeout), "stream_idle_timeout"),
         Expired::Duration | Expired::Request => (None, "max_duration_timeout"),
     }

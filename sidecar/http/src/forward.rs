@@ -31,6 +31,7 @@ use failure::Failure;
 use source::RequestSource;
 use tries::Tries;
 
+pub(crate) use failure::PER_TRY_IDLE;
 pub(crate) use hash::of_client;
 pub(crate) use prepare::rewritten_path;
 pub(crate) use timeouts::Limits;

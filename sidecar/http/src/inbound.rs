@@ -14,7 +14,7 @@ use http::request::Parts as RequestHead;
 use http::uri::{Authority, PathAndQuery};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version};
 use weft_filter_api::LocalReply;
-use weft_model::{HttpConnectionManager, Underscores};
+use weft_model::{HttpConnectionManager, StripPort, Underscores};
 use weft_telemetry::ResponseFlag;
 
 use crate::names;
@@ -75,8 +75,11 @@ pub(crate) fn accept(stream: &mut Stream) -> Result<Kind, Box<LocalReply>> {
     if found.has(Found::EXPECT) && !manager.proxy_100_continue {
         strip_expectation(&mut head.headers);
     }
-    if manager.strip_host_port {
-        strip_port(head);
+    if manager.strip_dot {
+        strip_dot(head);
+    }
+    if manager.strip_port != StripPort::Never {
+        strip_port(head, manager.strip_port, connection.facts.local.port());
     }
     let https = origin::trace(connection, &mut stream.cx, &mut head.headers, found);
     path::normalise(manager, head)?;
@@ -364,16 +367,38 @@ fn remove_nominated(headers: &mut HeaderMap, keep_upgrade: bool) -> Result<(), B
     Ok(())
 }
 
-/// `strip_any_host_port`
-fn strip_port(head: &mut RequestHead) {
-    let host = authority(head);
-    let Some((name, port)) = host.rsplit_once(':') else { return };
+/// An authority's host and its port, where it has one.
+fn host_and_port(authority: &str) -> Option<(&str, &str)> {
+    let (name, port) = authority.rsplit_once(':')?;
     let is_port = !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
-    if !is_port || (name.contains(':') && !name.ends_with(']')) {
+    (is_port && (!name.contains(':') || name.ends_with(']'))).then_some((name, port))
+}
+
+/// Takes the port off the host; the target of CONNECT has to keep it.
+fn strip_port(head: &mut RequestHead, which: StripPort, ours: u16) {
+    if head.method == Method::CONNECT {
+        return;
+    }
+    let Some((name, port)) = host_and_port(authority(head)) else { return };
+    if which == StripPort::Matching && port.parse() != Ok(ours) {
         return;
     }
     if let Ok(name) = HeaderValue::from_str(name) {
         set_authority(head, &name);
+    }
+}
+
+/// `strip_trailing_host_dot`
+fn strip_dot(head: &mut RequestHead) {
+    let host = authority(head);
+    let (name, port) = host_and_port(host).map_or((host, None), |(name, port)| (name, Some(port)));
+    let Some(name) = name.strip_suffix('.') else { return };
+    let stripped = match port {
+        Some(port) => HeaderValue::try_from(format!("{name}:{port}")),
+        None => HeaderValue::from_str(name),
+    };
+    if let Ok(stripped) = stripped {
+        set_authority(head, &stripped);
     }
 }
 

@@ -19,6 +19,7 @@ mod filters;
 mod forward;
 mod inbound;
 mod io;
+mod local_reply;
 mod manager;
 mod messages;
 mod mutate;

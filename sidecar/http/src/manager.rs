@@ -23,7 +23,7 @@ use crate::filters::{self, Asked};
 use crate::inbound::{self, Kind};
 use crate::mutate;
 use crate::stream::Stream;
-use crate::{date, demand, forward, names, redirect, reply, trace, upgrade};
+use crate::{date, demand, forward, local_reply, names, redirect, reply, trace, upgrade};
 
 /// What is sent to the client; large, and made where it stays until it is sent.
 pub(crate) struct Answer {
@@ -100,8 +100,7 @@ async fn answer(mut stream: Box<Stream>) -> Response<ReplyBody> {
             if stream.cx.protocol != Protocol::Http2 && !stays {
                 stream.connection.end();
             }
-            let grpc = inbound::is_grpc(&stream.head.headers);
-            local(&mut stream, *refusal, grpc)
+            Box::pin(refused(&mut stream, *refusal)).await
         }
     };
     finish_head(&stream, &mut answer.head, switching);
@@ -126,6 +125,21 @@ async fn answer(mut stream: Box<Stream>) -> Response<ReplyBody> {
     Response::from_parts(head, body)
 }
 
+/// The answer to a request that is refused before the filters: they see it all the same.
+async fn refused(stream: &mut Stream, refusal: LocalReply) -> Box<Answer> {
+    let grpc = inbound::is_grpc(&stream.head.headers);
+    let mut answer = local(stream, refusal, grpc);
+    let connection = Rc::clone(&stream.connection);
+    if !connection.manager.filters.is_empty() {
+        let asked = Asked { head: stream.head.method == Method::HEAD, grpc };
+        let seen = connection.routes();
+        let choice = choose(&connection, seen.as_deref(), &stream.head, Kind::default(), 0);
+        let entries = connection.manager.filters.on(choice.route());
+        Box::pin(filters::up(entries, stream, &mut answer, choice.route(), asked)).await;
+    }
+    answer
+}
+
 /// Answers what is no request; the connection ends with the answer.
 pub(crate) fn refuse(connection: &Rc<HttpConnection>, refusal: Refusal) -> Response<ReplyBody> {
     let mut stream = Stream::begin(connection, Request::new(Incoming::Empty));
@@ -137,7 +151,10 @@ pub(crate) fn refuse(connection: &Rc<HttpConnection>, refusal: Refusal) -> Respo
         stream.cx.flags.set(ResponseFlag::DownstreamProtocolError);
     }
     stream.cx.details = refusal.details().into();
-    let reply = LocalReply::text(refusal.status(), refusal.text(), refusal.details());
+    let mut reply = LocalReply::text(refusal.status(), refusal.text(), refusal.details());
+    if let Some(config) = &connection.manager.local_replies {
+        local_reply::apply(config, &stream, &mut reply, false);
+    }
     let (mut head, body) = reply::head_and_body(reply, false);
     finish_head(&stream, &mut head, false);
     stream.log_response(head.status.as_u16(), &head.headers);
@@ -290,8 +307,11 @@ fn direct(plan: &Plan<'_>, stream: &mut Stream, reply: LocalReply) -> Box<Answer
 }
 
 /// A reply made here.
-pub(crate) fn local(stream: &mut Stream, reply: LocalReply, grpc: bool) -> Box<Answer> {
+pub(crate) fn local(stream: &mut Stream, mut reply: LocalReply, grpc: bool) -> Box<Answer> {
     stream.cx.details = reply.details.clone();
+    if let Some(config) = &stream.connection.manager.local_replies {
+        local_reply::apply(config, stream, &mut reply, grpc);
+    }
     let (head, body) = reply::head_and_body(reply, grpc);
     Box::new(Answer { head, body: AnswerBody::Local(body) })
 }

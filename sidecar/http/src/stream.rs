@@ -239,7 +239,7 @@ impl Stream {
 
     /// Keeps the request's head for the access log, as it is sent upstream.
     pub(crate) fn log_request(&mut self) {
-        if self.is_recorded() {
+        if self.is_recorded() || self.connection.manager.local_replies.is_some() {
             self.logged = Some(Box::new(Logged {
                 request: copy_of(&self.head),
                 response: HeaderMap::new(),
@@ -247,6 +247,11 @@ impl Stream {
                 until_response: None,
             }));
         }
+    }
+
+    /// The request's head, as far as it is still known.
+    pub(crate) fn request_head(&self) -> &RequestHead {
+        self.logged.as_deref().map_or(&self.head, |logged| &logged.request)
     }
 
     /// Keeps the response's head for the access log.
@@ -294,6 +299,9 @@ impl Stream {
     fn limit_try(&mut self) {
         if let Some(limit) = self.limits.one_try {
             self.timer.limit_try(clock::now().checked_add(limit));
+        }
+        if let Some(limit) = self.limits.try_idle {
+            self.timer.limit_try_idle(Some(limit));
         }
     }
 

@@ -14,6 +14,8 @@ pub(crate) enum Expired {
     Response,
     /// `RetryPolicy.per_try_timeout`
     Try,
+    /// `RetryPolicy.per_try_idle_timeout`
+    TryIdle,
     /// `stream_idle_timeout`, `RouteAction.idle_timeout`
     Idle,
     /// `max_stream_duration`
@@ -29,7 +31,7 @@ impl Expired {
             Self::Idle => stats.rq_idle_timeout.inc(),
             Self::Duration => stats.rq_max_duration.inc(),
             Self::Request => stats.rq_timeout.inc(),
-            Self::Response | Self::Try => {}
+            Self::Response | Self::Try | Self::TryIdle => {}
         }
     }
 }
@@ -43,6 +45,8 @@ pub(crate) struct StreamTimer {
     duration: Option<Instant>,
     request: Option<Instant>,
     idle: Option<Duration>,
+    /// How long the upstream may be silent in one try.
+    try_idle: Option<Duration>,
     last_active: Instant,
     active: bool,
 }
@@ -57,6 +61,7 @@ impl StreamTimer {
             duration: None,
             request: None,
             idle: None,
+            try_idle: None,
             last_active: now,
             active: false,
         }
@@ -92,6 +97,14 @@ impl StreamTimer {
         self.one_try = at;
     }
 
+    /// Limits how long one try may be silent, from now on.
+    pub(crate) fn limit_try_idle(&mut self, idle: Option<Duration>) {
+        if idle.is_some() {
+            self.last_active = clock::now();
+        }
+        self.try_idle = idle;
+    }
+
     /// Something was sent or received.
     pub(crate) fn touch(&mut self) {
         self.active = true;
@@ -99,11 +112,12 @@ impl StreamTimer {
 
     /// Ready when a limit is passed. To be polled when nothing else can go on.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Expired> {
-        if std::mem::take(&mut self.active) && self.idle.is_some() {
+        if std::mem::take(&mut self.active) && (self.idle.is_some() || self.try_idle.is_some()) {
             self.last_active = clock::now();
         }
-        let idle = self.idle.and_then(|idle| self.last_active.checked_add(idle));
-        let limits = [self.response, self.one_try, idle, self.duration, self.request];
+        let after = |idle: Option<Duration>| self.last_active.checked_add(idle?);
+        let (idle, try_idle) = (after(self.idle), after(self.try_idle));
+        let limits = [self.response, self.one_try, try_idle, idle, self.duration, self.request];
         let Some(first) = limits.into_iter().flatten().min() else { return Poll::Pending };
         self.deadline.set(Some(first));
         if self.deadline.poll_due(cx).is_pending() {
@@ -115,6 +129,8 @@ impl StreamTimer {
             Expired::Response
         } else if is_first(self.one_try) {
             Expired::Try
+        } else if is_first(try_idle) {
+            Expired::TryIdle
         } else if is_first(self.duration) {
             Expired::Duration
         } else if is_first(self.request) {

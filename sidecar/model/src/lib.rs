@@ -18,6 +18,7 @@ mod forwarded;
 mod headers;
 mod host;
 mod listener;
+mod local_reply;
 mod manager;
 mod names;
 mod options;
@@ -66,9 +67,10 @@ pub use listener::{
     ListenAddress, Listener, ListenerFilter, ListenerFilterKind, PortPredicate, SocketMoment,
     SocketOption, TrafficDirection,
 };
+pub use local_reply::{LocalReplies, ReplyFormat, ReplyMapper, ReplyTemplate};
 pub use manager::{
     Codec, EscapedSlashes, ForwardClientCert, ForwardClientCertMode, HttpConnectionManager,
-    HttpFilterEntry, HttpFilters, RouteSource, ServerHeader, Underscores, XffSettings,
+    HttpFilterEntry, HttpFilters, RouteSource, ServerHeader, StripPort, Underscores, XffSettings,
 };
 pub use names::{NameTable, NamedHost};
 pub use options::{Http1Options, Http2Options, KeepalivePings, TcpKeepalive};

@@ -9,7 +9,9 @@ use ipnet::IpNet;
 use weft_filter_api::HttpFilter;
 use weft_telemetry::{AccessLog, HttpStats};
 
-use crate::{Http1Options, Http2Options, NamedSlot, OnDemandFilter, Route, Routes, Tracing};
+use crate::{
+    Http1Options, Http2Options, LocalReplies, NamedSlot, OnDemandFilter, Route, Routes, Tracing,
+};
 
 /// `http_connection_manager.v3.HttpConnectionManager`, compiled.
 #[derive(Debug)]
@@ -47,7 +49,11 @@ pub struct HttpConnectionManager {
     /// `common_http_protocol_options.headers_with_underscores_action`
     pub underscores: Underscores,
     /// `strip_any_host_port` or `strip_matching_host_port`
-    pub strip_host_port: bool,
+    pub strip_port: StripPort,
+    /// `strip_trailing_host_dot`
+    pub strip_dot: bool,
+    /// `local_reply_config`
+    pub local_replies: Option<Box<LocalReplies>>,
     /// `upgrade_configs`: the enabled types, lower case.
     pub upgrades: Vec<String>,
     /// `proxy_100_continue`
@@ -261,6 +267,18 @@ pub enum EscapedSlashes {
     UnescapeAndRedirect,
     /// Goes on with the unescaped path.
     UnescapeAndForward,
+}
+
+/// Whether a port is taken off a request's host.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum StripPort {
+    /// It stays.
+    #[default]
+    Never,
+    /// `strip_matching_host_port`: if it is the listener's.
+    Matching,
+    /// `strip_any_host_port`
+    Any,
 }
 
 /// `headers_with_underscores_action`

@@ -18,12 +18,12 @@ use std::sync::Arc;
 pub use entry::{EntryFields, LogValue};
 pub use filter::{Comparison, LogFilter};
 pub use format::{DEFAULT_FORMAT, FormatError, TextFormat};
+pub use json::JsonFormat;
 pub use record::LogRecord;
 pub use sink::{LogSink, flush_logs, reopen_logs, set_flush_interval};
 pub use timestamp::rfc3339;
 
 use entry::Entry;
-use json::JsonFormat;
 
 use crate::Exporter;
 

@@ -19,8 +19,8 @@ mod stats;
 mod trace;
 
 pub use access_log::{
-    AccessLog, Comparison, DEFAULT_FORMAT, EntryFields, FormatError, LogFilter, LogRecord, LogSink,
-    LogValue, TextFormat, flush_logs, reopen_logs, rfc3339, set_flush_interval,
+    AccessLog, Comparison, DEFAULT_FORMAT, EntryFields, FormatError, JsonFormat, LogFilter,
+    LogRecord, LogSink, LogValue, TextFormat, flush_logs, reopen_logs, rfc3339, set_flush_interval,
 };
 pub use annotations::Annotations;
 pub use codes::ResponseCodes;

@@ -56,7 +56,7 @@ fn access_log(cx: Option<&Cx<'_>>, config: &PbLog) -> Result<Option<AccessLog>, 
     };
     let filter = match &config.filter {
         None => None,
-        Some(filter) => Some(log_filter(filter, DEPTH).within("filter")?),
+        Some(filter) => Some(log_filter(filter).within("filter")?),
     };
     let filter = filter.flatten();
     logger(cx, any, filter, &config.name).within("typed_config")
@@ -174,12 +174,19 @@ const DEPTH: usize = 16;
 
 /// Compiles a filter. One that Weft can't evaluate lets every record pass, with a warning: logging
 /// more does not change the traffic.
-fn log_filter(config: &AccessLogFilter, depth: usize) -> Result<Option<LogFilter>, FieldError> {
+pub(super) fn log_filter(config: &AccessLogFilter) -> Result<Option<LogFilter>, FieldError> {
+    log_filter_within(config, DEPTH)
+}
+
+fn log_filter_within(
+    config: &AccessLogFilter,
+    depth: usize,
+) -> Result<Option<LogFilter>, FieldError> {
     use FilterSpecifier as Spec;
     let deeper = depth.checked_sub(1).ok_or_else(|| FieldError::new("is nested too deeply"))?;
     let all = |filters: &[AccessLogFilter]| -> Result<Vec<Option<LogFilter>>, FieldError> {
         let each = filters.iter().enumerate();
-        each.map(|(index, one)| log_filter(one, deeper).within_item("filters", index)).collect()
+        each.map(|(index, one)| log_filter_within(one, deeper).within_item("filters", index)).collect()
     };
     Ok(match &config.filter_specifier {
         None => return Err(FieldError::new("has no condition")),

@@ -8,8 +8,8 @@ use weft_filters::config::{FieldError, Within, header_value, limit, opt_duration
 use weft_filters::{HttpFilterKind, compile_http};
 use weft_model::{
     Codec, EscapedSlashes, ForwardClientCert, ForwardClientCertMode, HttpConnectionManager,
-    HttpFilterEntry, HttpFilters, OnDemandFilter, RouteSource, ServerHeader, Underscores,
-    XffSettings,
+    HttpFilterEntry, HttpFilters, OnDemandFilter, RouteSource, ServerHeader, StripPort,
+    Underscores, XffSettings,
 };
 use weft_telemetry::HttpStats;
 use weft_xds_proto::pb::envoy::config::core::v3::http_protocol_options::HeadersWithUnderscoresAction;
@@ -24,6 +24,7 @@ use weft_xds_proto::pb::envoy::extensions::filters::network::http_connection_man
 
 use super::access_log::access_logs;
 use super::address::cidr;
+use super::local_reply::local_replies;
 use super::options::{flag, http1, http2};
 use super::source::over_ads;
 use super::{Cx, NeededRoutes, extension, route};
@@ -72,8 +73,14 @@ pub(super) fn manager(
         merge_slashes: config.merge_slashes,
         escaped_slashes: escaped_slashes(config.path_with_escaped_slashes_action),
         underscores: common.underscores,
-        strip_host_port: config.strip_matching_host_port
-            || matches!(config.strip_port_mode, Some(StripPortMode::StripAnyHostPort(true))),
+        strip_port: match config.strip_port_mode {
+            Some(StripPortMode::StripAnyHostPort(true)) => StripPort::Any,
+            _ if config.strip_matching_host_port => StripPort::Matching,
+            _ => StripPort::Never,
+        },
+        strip_dot: config.strip_trailing_host_dot,
+        local_replies: local_replies(config.local_reply_config.as_ref())
+            .within("local_reply_config")?,
         upgrades: upgrades(config)?,
         proxy_100_continue: config.proxy_100_continue,
         stream_idle_timeout: limit(
@@ -112,16 +119,12 @@ pub(super) fn manager(
 }
 
 fn refuse(config: &PbManager) -> Result<(), FieldError> {
-    let replies = config.local_reply_config.as_ref();
-    let replies = replies.is_some_and(|c| !c.mappers.is_empty() || c.body_format.is_some());
     let refused = [
-        (replies, "local_reply_config"),
         (flag(config.add_user_agent.as_ref()), "add_user_agent"),
         (config.scheme_header_transformation.is_some(), "scheme_header_transformation"),
         (!config.original_ip_detection_extensions.is_empty(), "original_ip_detection_extensions"),
         (!config.early_header_mutation_extensions.is_empty(), "early_header_mutation_extensions"),
         (config.path_normalization_options.is_some(), "path_normalization_options"),
-        (config.strip_trailing_host_dot, "strip_trailing_host_dot"),
         (config.forward_client_cert_matcher.is_some(), "forward_client_cert_matcher"),
         (config.forward_proto_config.is_some(), "forward_proto_config"),
     ];

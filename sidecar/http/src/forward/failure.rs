@@ -9,6 +9,9 @@ use crate::names;
 use crate::stream::Stream;
 use crate::timer::Expired;
 
+/// `%RESPONSE_CODE_DETAILS%` of a try whose upstream was silent for too long.
+pub(crate) const PER_TRY_IDLE: &str = "upstream_per_try_idle_timeout";
+
 /// Why a try gave no response.
 #[derive(Debug)]
 pub(super) enum Failure {
@@ -23,7 +26,7 @@ impl Failure {
     fn flag(&self) -> Option<ResponseFlag> {
         match self {
             Self::Upstream(error) => Some(error.flag()),
-            Self::Expired(Expired::Response | Expired::Try) => {
+            Self::Expired(Expired::Response | Expired::Try | Expired::TryIdle) => {
                 Some(ResponseFlag::UpstreamRequestTimeout)
             }
             Self::Expired(Expired::Idle) => Some(ResponseFlag::StreamIdleTimeout),
@@ -37,6 +40,7 @@ impl Failure {
             Self::Upstream(error) => error.details(),
             Self::Expired(Expired::Response) => "response_timeout",
             Self::Expired(Expired::Try) => "upstream_per_try_timeout",
+            Self::Expired(Expired::TryIdle) => PER_TRY_IDLE,
             Self::Expired(Expired::Idle) => "stream_idle_timeout",
             Self::Expired(Expired::Duration) => "max_duration_timeout",
             Self::Expired(Expired::Request) => "request_overall_timeout",
@@ -75,7 +79,7 @@ impl Failure {
                 stream.cx.transport_failure = error.transport_failure().map(str::to_owned);
                 (status_of(error), reset_text(error, retried))
             }
-            Self::Expired(Expired::Response | Expired::Try) => {
+            Self::Expired(Expired::Response | Expired::Try | Expired::TryIdle) => {
                 (StatusCode::GATEWAY_TIMEOUT, "upstream request timeout".to_owned())
             }
             Self::Expired(Expired::Idle) => (late(stream), "stream timeout".to_owned()),

@@ -95,6 +95,7 @@ impl<'a> Retries<'a> {
         }
         self.used += 1;
         stream.timer.limit_try(None);
+        stream.timer.limit_try_idle(None);
         let pause = back_off(policy, self.used, fastrand::f64());
         let mut until = stream.connection.worker.timers.after(Some(pause));
         poll_fn(|cx| {
@@ -129,7 +130,7 @@ fn covers_failure(on: RetryOn, failure: &Failure) -> bool {
                 || (error.request_unseen() && on.any(RetryOn::RESET_BEFORE_REQUEST))
                 || (error.is_refused_stream() && on.any(RetryOn::REFUSED_STREAM))
         }
-        Failure::Expired(Expired::Try) => on.any(ANY_RESET),
+        Failure::Expired(Expired::Try | Expired::TryIdle) => on.any(ANY_RESET),
         Failure::Expired(
             Expired::Response | Expired::Idle | Expired::Duration | Expired::Request,
         ) => false,

@@ -17,6 +17,8 @@ pub(crate) struct Limits {
     pub(crate) response: Option<Duration>,
     /// For one try.
     pub(crate) one_try: Option<Duration>,
+    /// For the silence of the upstream in one try.
+    pub(crate) try_idle: Option<Duration>,
 }
 
 /// Finds the limits and sets those that hold at once.
@@ -37,7 +39,8 @@ pub(super) fn limits(plan: &Plan<'_>, action: &Forward, stream: &mut Stream) -> 
         stream.timer.limit_duration(started.checked_add(longest));
     }
     let one_try = action.retry.as_ref().and_then(|retry| retry.per_try_timeout);
-    let mut limits = Limits { response: action.timeout, one_try };
+    let try_idle = action.retry.as_ref().and_then(|retry| retry.per_try_idle_timeout);
+    let mut limits = Limits { response: action.timeout, one_try, try_idle };
     if plan.kind.grpc
         && let Some(max) = action.grpc_timeout_max
     {

@@ -112,11 +112,17 @@ impl Tries<'_> {
             Ok(Ok(response)) => response,
             Ok(Err(error)) => return Err(Failure::Upstream(error.error)),
             Err(expired) => {
-                if matches!(expired, Expired::Response | Expired::Try) {
+                if matches!(expired, Expired::Response | Expired::Try | Expired::TryIdle) {
                     self.target.cluster.timed_out(&picked);
                 }
-                if let Expired::Try = expired {
-                    self.target.cluster.handle().stats().rq_per_try_timeout.inc();
+                match expired {
+                    Expired::Try => self.target.cluster.handle().stats().rq_per_try_timeout.inc(),
+                    Expired::TryIdle => {
+                        // Rare: registered when it is counted.
+                        let scope = self.target.cluster.handle().stats_scope();
+                        scope.counter("upstream_rq_per_try_idle_timeout").inc();
+                    }
+                    _ => {}
                 }
                 return Err(Failure::Expired(expired));
             }

@@ -17,8 +17,8 @@ use weft_model::{
     EndpointSet, EscapedSlashes, FilterChain, FilterChainTable, Forward, ForwardClientCert,
     HandOff, HeaderMutations, HostRewrite, Http1Options, Http2Options, HttpConnectionManager,
     HttpFilters, ListenAddress, Listener, PathRewrite, Priority, Route, RouteAction, RouteSource,
-    Routes, ServerHeader, Snapshot, SnapshotPublisher, TcpProxy, Terminal, TrafficDirection,
-    TransportSocket, Underscores, VirtualHost, XffSettings,
+    Routes, ServerHeader, Snapshot, SnapshotPublisher, StripPort, TcpProxy, Terminal,
+    TrafficDirection, TransportSocket, Underscores, VirtualHost, XffSettings,
 };
 use weft_net::{Drain, DrainPlan, ListenerEvent, ListenerOptions, ListenerSet};
 use weft_route::{Conditions, HostRule, PathMatch, RouteRule, RouteTable, TableOptions};
@@ -331,7 +331,9 @@ fn manager(stats: HttpStats) -> HttpConnectionManager {
         merge_slashes: false,
         escaped_slashes: EscapedSlashes::Keep,
         underscores: Underscores::Allow,
-        strip_host_port: false,
+        strip_port: StripPort::Never,
+        strip_dot: false,
+        local_replies: None,
         upgrades: vec!["websocket".into()],
         proxy_100_continue: false,
         stream_idle_timeout: Some(Duration::from_secs(300)),

@@ -93,7 +93,7 @@ impl TextFormat {
     }
 
     /// Writes a line of a log: `-` stands for values that are not there.
-    pub(super) fn write(&self, record: &LogRecord<'_>, out: &mut Vec<u8>) {
+    pub fn write(&self, record: &LogRecord<'_>, out: &mut Vec<u8>) {
         self.write_with(record, out, Form::Line);
     }
 

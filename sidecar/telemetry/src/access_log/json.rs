@@ -6,9 +6,9 @@ use super::format::TextFormat;
 use super::output::{Form, Output, write_json_string};
 use super::{FormatError, LogRecord};
 
-/// A compiled template.
+/// A compiled template: JSON whose strings are formats.
 #[derive(Debug)]
-pub(super) struct JsonFormat {
+pub struct JsonFormat {
     fields: Vec<(String, Node)>,
     omit_empty: bool,
 }
@@ -22,14 +22,20 @@ enum Node {
 }
 
 impl JsonFormat {
-    pub(super) fn compile(
+    /// Compiles a template; `omit_empty`: fields whose value is not there are left out.
+    ///
+    /// # Errors
+    /// An operator is unknown or malformed, or the template holds something other than strings,
+    /// numbers, booleans and maps of them.
+    pub fn compile(
         template: &Map<String, Value>,
         omit_empty: bool,
     ) -> Result<Self, FormatError> {
         Ok(Self { fields: compile_map(template, "")?, omit_empty })
     }
 
-    pub(super) fn write(&self, record: &LogRecord<'_>, out: &mut Vec<u8>) {
+    /// Writes a line.
+    pub fn write(&self, record: &LogRecord<'_>, out: &mut Vec<u8>) {
         self.write_map(&self.fields, record, out);
         out.push(b'\n');
     }

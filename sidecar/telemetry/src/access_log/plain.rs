@@ -64,6 +64,7 @@ plain! {
     LogType = "ACCESS_LOG_TYPE";
     ConnectionId = "CONNECTION_ID";
     Hostname = "HOSTNAME";
+    LocalReplyBody = "LOCAL_REPLY_BODY";
 }
 
 impl Plain {
@@ -109,6 +110,7 @@ impl Plain {
             }
             Self::ConnectionId => out.number(Some(record.connection_id)),
             Self::Hostname => out.text(Some(hostname())),
+            Self::LocalReplyBody => out.bytes(Some(record.local_reply.unwrap_or_default())),
             Self::DownstreamPeerUriSan => out.list(record.peer_uri_sans),
             Self::DownstreamPeerDnsSan => out.list(record.peer_dns_sans),
             Self::DownstreamPeerSubject => out.text(record.peer_subject),

@@ -42,6 +42,8 @@ pub struct LogRecord<'a> {
     pub flags: ResponseFlags,
     /// `%RESPONSE_CODE_DETAILS%`
     pub details: &'a str,
+    /// `%LOCAL_REPLY_BODY%`
+    pub local_reply: Option<&'a [u8]>,
     /// `%CONNECTION_TERMINATION_DETAILS%`
     pub termination_details: Option<&'a str>,
     /// `%UPSTREAM_TRANSPORT_FAILURE_REASON%`
@@ -120,6 +122,7 @@ impl LogRecord<'_> {
             status: 0,
             flags: ResponseFlags::NONE,
             details: "",
+            local_reply: None,
             termination_details: None,
             transport_failure: None,
             bytes_received: 0,

@@ -1,11 +1,9 @@
 //! Redirects, direct responses and path rewrites.
 
-use bytes::Bytes;
 use http::StatusCode;
 use weft_filters::config::{FieldError, Within, regex_substitution, status};
 use weft_model::{DirectResponse, PathRewrite, Redirect};
 use weft_route::PathMatch;
-use weft_xds_proto::pb::envoy::config::core::v3::data_source::Specifier;
 use weft_xds_proto::pb::envoy::config::route::v3::{
     DirectResponseAction, RedirectAction,
     redirect_action::{PathRewriteSpecifier, RedirectResponseCode, SchemeRewriteSpecifier},
@@ -13,6 +11,7 @@ use weft_xds_proto::pb::envoy::config::route::v3::{
 use weft_xds_proto::pb::envoy::r#type::matcher::v3::RegexMatchAndSubstitute;
 
 use crate::compile::address::port;
+use crate::compile::data::data;
 
 /// A rewrite of the matched prefix; for an exact path or an expression, of the whole path.
 pub(super) fn prefix_rewrite(path: &PathMatch, with: &str) -> PathRewrite {
@@ -82,19 +81,7 @@ pub(super) fn direct(
     if config.body_format.is_some() {
         return Err(FieldError::unsupported("body_format"));
     }
-    let body = match config.body.as_ref().and_then(|body| body.specifier.as_ref()) {
-        None => Bytes::new(),
-        Some(Specifier::InlineString(text)) => Bytes::copy_from_slice(text.as_bytes()),
-        Some(Specifier::InlineBytes(bytes)) => Bytes::copy_from_slice(bytes),
-        Some(Specifier::Filename(path)) => {
-            let read =
-                std::fs::read(path).map_err(|error| FieldError::new(format!("{path}: {error}")));
-            Bytes::from(read.within("body.filename")?)
-        }
-        Some(Specifier::EnvironmentVariable(_)) => {
-            return Err(FieldError::unsupported("body.environment_variable"));
-        }
-    };
+    let body = data(config.body.as_ref()).within("body")?;
     if body.len() > max as usize {
         return Err(FieldError::at(
             "body",
