@@ -25,6 +25,7 @@ mod state;
 mod stream;
 
 pub use client::{Client, ClientConnection, Exchange};
+pub use head::Protocol;
 pub use keepalive::{Alarm, Pings};
 pub use recv::Http2Body;
 pub use server::{Reply, Server, ServerOptions};

@@ -85,6 +85,11 @@ impl ReplyBody {
         Self { content: Content::Empty, stream: None }
     }
 
+    /// What a tunnel carries; the stream lives on elsewhere.
+    pub(crate) fn tunnel(body: BoxedBody) -> Self {
+        Self { content: Content::Filtered(body), stream: None }
+    }
+
     fn finish(&mut self) {
         if let Some(mut stream) = self.stream.take() {
             stream.end = End::Whole;

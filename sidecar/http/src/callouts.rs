@@ -136,7 +136,7 @@ impl Parts {
 }
 
 /// A filter's body on its way to an upstream.
-struct Fed(BoxedBody);
+pub(crate) struct Fed(pub(crate) BoxedBody);
 
 impl Body for Fed {
     type Data = Bytes;

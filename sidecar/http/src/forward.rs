@@ -11,6 +11,7 @@ mod service_time;
 mod source;
 mod timeouts;
 mod tries;
+mod tunnel;
 
 use std::borrow::Cow;
 use std::future::Future;
@@ -73,13 +74,22 @@ pub(crate) async fn forward(plan: &Plan<'_>, action: &Forward, stream: &mut Stre
     }
     let kept = plan.response_reads_request(target.response_changes());
     let kept = kept.then(|| Box::new(copy_of(&stream.head)));
-    let source = RequestSource::new(retry.is_some(), target.buffer_limit, stream);
+    let source = if plan.kind.tunnels() {
+        RequestSource::tunnel(stream)
+    } else {
+        RequestSource::new(retry.is_some(), target.buffer_limit, stream)
+    };
     stream.begin_exchange(limits);
     if !action.mirrors.is_empty() {
         mirror::start(plan, action, &stream.head, &source);
     }
     let tries = Tries { plan, action, target: &target, retry };
-    match tries.run(stream, &source).await {
+    let result = if plan.kind.connect && action.terminates {
+        Box::pin(tries.connect(stream)).await
+    } else {
+        tries.run(stream, &source).await
+    };
+    match result {
         Ok(mut answer) => {
             answer_came(plan, &target, stream, &mut answer, kept.as_deref());
             answer
@@ -142,7 +152,7 @@ fn answer_came(
 fn refuse_upgrade(plan: &Plan<'_>, action: &Forward, head: &RequestHead) -> Option<LocalReply> {
     let wanted = if plan.kind.upgrade {
         head.headers.get(http::header::UPGRADE)?.to_str().ok()?
-    } else if head.method == http::Method::CONNECT {
+    } else if plan.kind.connect {
         "connect"
     } else {
         return None;
@@ -151,7 +161,5 @@ fn refuse_upgrade(plan: &Plan<'_>, action: &Forward, head: &RequestHead) -> Opti
     let by_route = action.upgrades.iter().find(|(name, _)| same(name)).map(|(_, on)| *on);
     let upgrades = &plan.connection.manager.upgrades;
     let allowed = by_route.unwrap_or_else(|| upgrades.iter().any(|name| same(name)));
-    // Tunnels by CONNECT are not built yet.
-    let allowed = allowed && plan.kind.upgrade;
     (!allowed).then(|| LocalReply::text(StatusCode::FORBIDDEN, "", "upgrade_failed"))
 }

@@ -34,14 +34,23 @@ pub(crate) const NOT_A_PATH: &str = "absolute_path_rejected";
 /// What was found out about a request besides what its head says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Kind {
-    /// It asks for another protocol on its connection.
+    /// It asks for another protocol on its connection or, over HTTP/2, its stream.
     pub(crate) upgrade: bool,
+    /// It is CONNECT.
+    pub(crate) connect: bool,
     /// It is gRPC.
     pub(crate) grpc: bool,
     /// The client used https, as far as its headers are believed.
     pub(crate) https: bool,
     /// It has `x-envoy-*` headers, which may steer the proxy.
     pub(crate) steers: bool,
+}
+
+impl Kind {
+    /// Whether bytes follow a good answer, of whatever protocol.
+    pub(crate) fn tunnels(self) -> bool {
+        self.upgrade || self.connect
+    }
 }
 
 /// Checks and changes a request's head.
@@ -93,7 +102,8 @@ pub(crate) fn accept(stream: &mut Stream) -> Result<Kind, Box<LocalReply>> {
         append_via(&mut head.headers, via);
     }
     let grpc = found.has(Found::CONTENT_TYPE) && is_grpc(&head.headers);
-    Ok(Kind { upgrade, grpc, https, steers: found.has(Found::ENVOY) })
+    let connect = head.method == Method::CONNECT;
+    Ok(Kind { upgrade, connect, grpc, https, steers: found.has(Found::ENVOY) })
 }
 
 /// The proxy has met the expectation: it takes the body whether or not the upstream wants it.
@@ -170,7 +180,8 @@ pub(crate) fn set_path(head: &mut RequestHead, path: &str) -> bool {
 }
 
 fn is_upgrade(head: &RequestHead) -> bool {
-    head.version == Version::HTTP_11
+    // In HTTP/2 only an extended CONNECT has got such headers.
+    matches!(head.version, Version::HTTP_11 | Version::HTTP_2)
         && head.headers.contains_key(UPGRADE)
         && has_token(&head.headers, "upgrade")
         && head.headers.get(UPGRADE).is_some_and(|to| !to.as_bytes().eq_ignore_ascii_case(b"h2c"))

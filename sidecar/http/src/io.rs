@@ -47,6 +47,7 @@ pub(crate) fn open_response(stream: &mut Stream, answer: &mut Answer, bodiless: 
     open_request(stream);
     let status = answer.head.status;
     let bare = bodiless
+        || matches!(answer.body, AnswerBody::Tunnel(_))
         || status.is_informational()
         || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
     if bare {
@@ -61,6 +62,7 @@ pub(crate) fn open_response(stream: &mut Stream, answer: &mut Answer, bodiless: 
             MessageBody::new(Box::pin(Returning { body, progress }))
         }
         AnswerBody::Filtered(body) => MessageBody::new(body),
+        AnswerBody::Tunnel(_) => MessageBody::bare(),
     };
     stream.cx.io().response = body;
 }

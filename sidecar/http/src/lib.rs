@@ -31,6 +31,7 @@ mod stream;
 mod tcp;
 mod timer;
 mod trace;
+mod tunnel;
 mod upgrade;
 mod worker;
 

@@ -23,12 +23,20 @@ use crate::filters::{self, Asked};
 use crate::inbound::{self, Kind};
 use crate::mutate;
 use crate::stream::Stream;
-use crate::{date, demand, forward, local_reply, names, redirect, reply, trace, upgrade};
+use crate::upgrade::{self, Far, Near};
+use crate::{date, demand, forward, local_reply, names, redirect, reply, trace};
 
 /// What is sent to the client; large, and made where it stays until it is sent.
 pub(crate) struct Answer {
     pub(crate) head: ResponseHead,
     pub(crate) body: AnswerBody,
+}
+
+impl Answer {
+    /// Whether what follows is no longer HTTP.
+    fn tunnels(&self) -> bool {
+        matches!(self.body, AnswerBody::Tunnel(_))
+    }
 }
 
 /// Where the body of an answer comes from.
@@ -39,6 +47,8 @@ pub(crate) enum AnswerBody {
     Upstream(UpstreamBody),
     /// From a filter.
     Filtered(BoxedBody),
+    /// Bytes go both ways from here on.
+    Tunnel(Box<Far>),
 }
 
 /// A route that was found, with everything that its request depends on.
@@ -77,18 +87,19 @@ pub(crate) fn handle(
 
 async fn answer(mut stream: Box<Stream>) -> Response<ReplyBody> {
     let is_head = stream.head.method == Method::HEAD;
-    let is_connect = stream.head.method == Method::CONNECT && stream.cx.protocol != Protocol::Http2;
-    let client = stream.incoming.as_mut().and_then(Incoming::upgrade);
-    let mut switching = false;
+    let streams = stream.cx.protocol == Protocol::Http2;
+    let mut near = stream.incoming.as_mut().and_then(Incoming::upgrade).map(Near::Connection);
     let mut request_id = None;
     let mut answer = match inbound::accept(&mut stream) {
         Ok(kind) => {
             if stream.connection.manager.request_id_in_response {
                 request_id = stream.head.headers.get(names::X_REQUEST_ID).cloned();
             }
+            if streams && kind.tunnels() {
+                near = stream.incoming.take().map(Near::Stream);
+            }
             let answer = run(&mut stream, kind).await;
-            switching = kind.upgrade && answer.head.status == StatusCode::SWITCHING_PROTOCOLS;
-            if !switching && (kind.upgrade || is_connect) {
+            if !streams && kind.tunnels() && !answer.tunnels() {
                 // What follows may already be of the other protocol.
                 stream.connection.end();
             }
@@ -97,12 +108,13 @@ async fn answer(mut stream: Box<Stream>) -> Response<ReplyBody> {
         Err(refusal) => {
             stream.log_request();
             let stays = refusal.status.is_redirection() || refusal.details == inbound::NOT_A_PATH;
-            if stream.cx.protocol != Protocol::Http2 && !stays {
+            if !streams && !stays {
                 stream.connection.end();
             }
             Box::pin(refused(&mut stream, *refusal)).await
         }
     };
+    let switching = answer.tunnels();
     finish_head(&stream, &mut answer.head, switching);
     if let Some((span, _)) = stream.span() {
         span.response(&mut answer.head.headers);
@@ -111,14 +123,14 @@ async fn answer(mut stream: Box<Stream>) -> Response<ReplyBody> {
         answer.head.headers.insert(names::X_REQUEST_ID, request_id);
     }
     stream.log_response(answer.head.status.as_u16(), &answer.head.headers);
+    if streams && switching {
+        upgrade::as_stream(&mut answer.head);
+    }
     let Answer { head, body } = *answer;
     let body = match body {
         AnswerBody::Local(_) if is_head => ReplyBody::full(Bytes::new(), stream),
         AnswerBody::Local(bytes) => ReplyBody::full(bytes, stream),
-        AnswerBody::Upstream(body) if switching => {
-            upgrade::start(client, body, stream);
-            ReplyBody::detached()
-        }
+        AnswerBody::Tunnel(far) => upgrade::start(near, far, stream),
         AnswerBody::Upstream(body) => ReplyBody::upstream(body, stream),
         AnswerBody::Filtered(body) => ReplyBody::filtered(body, stream),
     };

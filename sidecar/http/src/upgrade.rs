@@ -1,26 +1,85 @@
-//! Connections that have changed their protocol, such as WebSocket: bytes are carried both ways.
+//! Exchanges that leave HTTP, such as WebSocket and CONNECT: bytes are carried both ways.
 
+use http::header::{CONNECTION, UPGRADE};
+use http::response::Parts as ResponseHead;
+use http::StatusCode;
 use tokio::task::spawn_local;
-use weft_codec::{Upgraded, Upgrading};
+use weft_codec::{CodecError, Incoming, Upgraded, Upgrading};
 use weft_net::{Phase, RelayCounters, RelayEnd, Side, relay};
 use weft_telemetry::ResponseFlag;
-use weft_upstream::UpstreamBody;
+use weft_upstream::{UpstreamBody, UpstreamStream};
 
+use crate::body::ReplyBody;
 use crate::stream::{End, Stream};
+use crate::tunnel::{self, Exchanged, Writer};
 
 /// What it is called when the upstream ends a connection that left HTTP.
 const UPSTREAM_ENDED: &str = "upstream_reset_after_response_started{connection_termination}";
 
-/// Joins client and upstream once the client has been told.
-pub(crate) fn start(client: Option<Upgrading>, mut body: UpstreamBody, mut stream: Box<Stream>) {
-    let (Some(client), Some(upstream)) = (client, body.upgrade()) else {
-        stream.cx.fail(ResponseFlag::UpstreamProtocolError, "upgrade_failed");
-        return;
+/// The client's side.
+pub(crate) enum Near {
+    /// A connection that leaves HTTP/1 with the response.
+    Connection(Upgrading),
+    /// A stream of HTTP/2: what it receives.
+    Stream(Incoming),
+}
+
+/// The upstream's side.
+#[derive(Debug)]
+pub(crate) enum Far {
+    /// A connection that has left HTTP/1.
+    Connection(UpstreamBody),
+    /// A stream of HTTP/2.
+    Stream(UpstreamBody, Writer),
+    /// A connection that never spoke HTTP.
+    Raw(UpstreamStream),
+}
+
+impl Far {
+    /// The stream of bytes, and what has to live as long: the upstream's exchange counts as active
+    /// until then.
+    pub(crate) async fn open(self) -> Result<(Upgraded, Option<UpstreamBody>), CodecError> {
+        match self {
+            Self::Connection(mut body) => match body.upgrade() {
+                Some(stream) => Ok((stream.await?, Some(body))),
+                None => Err(CodecError::Closed),
+            },
+            Self::Stream(body, writer) => Ok((Upgraded::new(Exchanged::new(body, writer)), None)),
+            Self::Raw(stream) => Ok((Upgraded::new(stream), None)),
+        }
+    }
+}
+
+/// A good answer to an upgrade in the form that HTTP/2 has for it (RFC 8441, 5).
+pub(crate) fn as_stream(head: &mut ResponseHead) {
+    if head.status == StatusCode::SWITCHING_PROTOCOLS {
+        head.status = StatusCode::OK;
+    }
+    head.headers.remove(UPGRADE);
+    head.headers.remove(CONNECTION);
+}
+
+/// Joins client and upstream once the client has been told; gives the body of the response.
+pub(crate) fn start(near: Option<Near>, far: Box<Far>, mut stream: Box<Stream>) -> ReplyBody {
+    let (client, reply) = match near {
+        Some(Near::Connection(client)) => (client, ReplyBody::detached()),
+        Some(Near::Stream(incoming)) => {
+            let (writer, feed) = tunnel::pipe();
+            let client = Upgraded::new(Exchanged::new(incoming, writer));
+            (Upgrading::from(client), ReplyBody::tunnel(Box::pin(feed)))
+        }
+        None => {
+            stream.cx.fail(ResponseFlag::UpstreamProtocolError, "upgrade_failed");
+            return ReplyBody::detached();
+        }
     };
     stream.connection.manager.stats.cx_upgrades_total.inc();
     spawn_local(async move {
-        match (client.await, upstream.await) {
-            (Ok(client), Ok(upstream)) => join(client, upstream, &mut stream).await,
+        match (client.await, far.open().await) {
+            (Ok(client), Ok((upstream, held))) => {
+                join(client, upstream, &mut stream).await;
+                drop(held);
+            }
             (Err(_), _) => stream.cx.fail(
                 ResponseFlag::DownstreamConnectionTermination,
                 "downstream_remote_disconnect",
@@ -29,9 +88,8 @@ pub(crate) fn start(client: Option<Upgrading>, mut body: UpstreamBody, mut strea
                 stream.cx.fail(ResponseFlag::UpstreamConnectionTermination, UPSTREAM_ENDED);
             }
         }
-        // The upstream's exchange counts as active until here.
-        drop(body);
     });
+    reply
 }
 
 async fn join(mut client: Upgraded, mut upstream: Upgraded, stream: &mut Stream) {

@@ -132,6 +132,9 @@ pub struct Forward {
     pub hash: Vec<HashPolicy>,
     /// `upgrade_configs`: on or off by upper-case type, over the connection manager's.
     pub upgrades: Vec<(String, bool)>,
+    /// `upgrade_configs.connect_config`: what CONNECT carries goes to the cluster as it is, over a
+    /// connection of its own.
+    pub terminates: bool,
     /// `priority`: `HIGH`.
     pub high_priority: bool,
     /// `metadata_match`, for clusters with subsets.

@@ -23,6 +23,9 @@ pub enum RequestBody {
     Incoming(Incoming),
     /// Anything else.
     Boxed(Pin<Box<dyn Body<Data = Bytes, Error = CodecError>>>),
+    /// What a tunnel carries, for CONNECT and upgrades. Sent over HTTP/2; over HTTP/1 it is dropped,
+    /// since there the connection itself becomes the tunnel ([`UpstreamBody::upgrade`]).
+    Tunnel(Pin<Box<dyn Body<Data = Bytes, Error = CodecError>>>),
 }
 
 impl RequestBody {
@@ -32,7 +35,7 @@ impl RequestBody {
         match self {
             Self::Empty => Some(Self::Empty),
             Self::Full(bytes) => Some(Self::Full(bytes.clone())),
-            Self::Incoming(_) | Self::Boxed(_) => None,
+            Self::Incoming(_) | Self::Boxed(_) | Self::Tunnel(_) => None,
         }
     }
 }
@@ -44,6 +47,7 @@ impl fmt::Debug for RequestBody {
             Self::Full(bytes) => write!(f, "Full({} bytes)", bytes.len()),
             Self::Incoming(_) => f.write_str("Incoming"),
             Self::Boxed(_) => f.write_str("Boxed"),
+            Self::Tunnel(_) => f.write_str("Tunnel"),
         }
     }
 }
@@ -65,7 +69,7 @@ impl Body for RequestBody {
                 Poll::Ready((!bytes.is_empty()).then(|| Ok(Frame::data(bytes))))
             }
             Self::Incoming(body) => Pin::new(body).poll_frame(cx),
-            Self::Boxed(body) => body.as_mut().poll_frame(cx),
+            Self::Boxed(body) | Self::Tunnel(body) => body.as_mut().poll_frame(cx),
         }
     }
 
@@ -74,7 +78,7 @@ impl Body for RequestBody {
             Self::Empty => true,
             Self::Full(bytes) => bytes.is_empty(),
             Self::Incoming(body) => body.is_end_stream(),
-            Self::Boxed(body) => body.is_end_stream(),
+            Self::Boxed(body) | Self::Tunnel(body) => body.is_end_stream(),
         }
     }
 
@@ -83,7 +87,7 @@ impl Body for RequestBody {
             Self::Empty => SizeHint::with_exact(0),
             Self::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Self::Incoming(body) => body.size_hint(),
-            Self::Boxed(body) => body.size_hint(),
+            Self::Boxed(body) | Self::Tunnel(body) => body.size_hint(),
         }
     }
 }
@@ -116,7 +120,8 @@ impl UpstreamBody {
         body
     }
 
-    /// The stream that the connection becomes after a response 101; given once.
+    /// The stream that the connection becomes after a response 101, or a good one to CONNECT; given
+    /// once.
     pub fn upgrade(&mut self) -> Option<Upgrading> {
         match &mut self.inner {
             Inner::Http1 => self.held.as_mut()?.0.upgrade().map(Upgrading::from),

@@ -20,7 +20,14 @@ pub(crate) fn for_http1<B: Body>(request: &mut Request<B>) {
     {
         request.headers_mut().entry(CONTENT_LENGTH).or_insert(HeaderValue::from_static("0"));
     }
-    if request.uri().authority().is_none() || *request.method() == Method::CONNECT {
+    if *request.method() == Method::CONNECT {
+        let host = request.uri().authority().map(|host| HeaderValue::from_str(host.as_str()));
+        if let Some(Ok(host)) = host {
+            request.headers_mut().entry(HOST).or_insert(host);
+        }
+        return;
+    }
+    if request.uri().authority().is_none() {
         return;
     }
     let mut parts = std::mem::take(request.uri_mut()).into_parts();

@@ -5,10 +5,12 @@ use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 
+use http::header::UPGRADE;
 use http::response::Parts as ResponseParts;
 use http::{Method, Request, Response, StatusCode};
 use pin_project_lite::pin_project;
 use weft_codec::SendFailed;
+use weft_codec::http2::Protocol as Extended;
 use weft_filter_api::Protocol;
 
 use crate::body::{Inner, UpstreamBody};
@@ -80,9 +82,10 @@ impl WorkerCluster {
             Err(error) => return State::refused(error, request),
         };
         let spare = lease.stale.then(|| copy(&request)).flatten().map(Box::new);
+        let connect = *request.method() == Method::CONNECT;
         shape(&lease, &mut request);
         let sent = lease.send(request);
-        State::First { sent, attempt: Some(Attempt { lease, exchange, spare }) }
+        State::First { sent, attempt: Some(Attempt { lease, exchange, spare, connect }) }
     }
 
     /// Waits for a connection: for the place in the queue that it has, or, as a second try, for
@@ -107,10 +110,11 @@ impl WorkerCluster {
                     return Err(SendError::unsent(error, request));
                 }
             };
+            let connect = *request.method() == Method::CONNECT;
             shape(&lease, &mut request);
             let mut sent = pin!(lease.send(request));
             let reply = poll_fn(|cx| sent.as_mut().poll(&mut lease, cx)).await;
-            let attempt = Attempt { lease, exchange, spare: None };
+            let attempt = Attempt { lease, exchange, spare: None, connect };
             match reply {
                 Ok(response) => return Ok(self.answered(response, attempt)),
                 Err(error) => {
@@ -129,13 +133,14 @@ impl WorkerCluster {
     }
 
     fn answered(&self, response: Response<Inner>, attempt: Attempt) -> Box<UpstreamResponse> {
-        let Attempt { lease, exchange, spare: _ } = attempt;
+        let Attempt { lease, exchange, spare: _, connect } = attempt;
         let status = response.status().as_u16();
         self.cx.stats().count_status(status);
         self.cx.answered(exchange.host(), status, response.headers());
         let (facts, protocol) = lease.facts();
         let (local, remote, reused) = (facts.local, facts.remote, lease.reused);
-        let switching = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+        let switching = response.status() == StatusCode::SWITCHING_PROTOCOLS
+            || connect && response.status().is_success();
         let place = Box::new_uninit();
         let (head, body) = response.into_parts();
         let body = UpstreamBody::new(body, switching, lease, exchange);
@@ -154,7 +159,7 @@ impl WorkerCluster {
         attempt: Attempt,
         last: bool,
     ) -> Result<(Request<RequestBody>, Exchange), SendError> {
-        let Attempt { lease, exchange, spare } = attempt;
+        let Attempt { lease, exchange, spare, connect: _ } = attempt;
         let SendFailed { error, unsent } = failed;
         if unsent.is_some() {
             lease.refuses_more();
@@ -185,6 +190,8 @@ struct Attempt {
     exchange: Exchange,
     /// A second copy of a request whose connection may be dead.
     spare: Option<Box<Request<RequestBody>>>,
+    /// Whether a good response makes the connection a tunnel.
+    connect: bool,
 }
 
 pin_project! {
@@ -248,8 +255,21 @@ impl<F: Future<Output = Reply>> Future for Sending<'_, F> {
 
 fn shape(lease: &Lease, request: &mut Request<RequestBody>) {
     match lease.facts() {
-        (facts, Protocol::Http2) => request::for_http2(request, facts.tls),
-        (_, Protocol::Http10 | Protocol::Http11) => request::for_http1(request),
+        (facts, Protocol::Http2) => {
+            let tunnel = matches!(request.body(), RequestBody::Tunnel(_));
+            let wanted = tunnel.then(|| request.headers_mut().remove(UPGRADE)).flatten();
+            request::for_http2(request, facts.tls);
+            if let Some(wanted) = wanted {
+                *request.method_mut() = Method::CONNECT;
+                request.extensions_mut().insert(Extended(wanted));
+            }
+        }
+        (_, Protocol::Http10 | Protocol::Http11) => {
+            if let RequestBody::Tunnel(_) = request.body() {
+                *request.body_mut() = RequestBody::Empty;
+            }
+            request::for_http1(request);
+        }
     }
 }
 

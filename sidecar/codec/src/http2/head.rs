@@ -1,6 +1,6 @@
 //! Heads of messages: pseudo-headers and headers (RFC 9113, 8.3).
 
-use http::header::{CONTENT_LENGTH, HOST};
+use http::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderValue, UPGRADE};
 use http::request::Parts as RequestHead;
 use http::uri::{Authority, PathAndQuery, Scheme, Uri};
 use http::{HeaderMap, Method, Request, Response, StatusCode, Version};
@@ -10,6 +10,10 @@ use super::hpack::{Encoder, Field};
 /// Fields that a usual message has.
 const USUAL_FIELDS: usize = 12;
 
+/// Makes a CONNECT request an extended one (RFC 8441, 4); among the request's extensions.
+#[derive(Clone, Debug)]
+pub struct Protocol(pub HeaderValue);
+
 /// The fields of a message as they arrive.
 #[derive(Debug)]
 pub(super) struct Received {
@@ -17,7 +21,7 @@ pub(super) struct Received {
     scheme: Option<Scheme>,
     authority: Option<Authority>,
     path: Option<PathAndQuery>,
-    protocol: bool,
+    protocol: Option<HeaderValue>,
     status: Option<StatusCode>,
     pub(super) headers: HeaderMap,
     /// How much the header list may still count.
@@ -34,7 +38,7 @@ impl Received {
             scheme: None,
             authority: None,
             path: None,
-            protocol: false,
+            protocol: None,
             status: None,
             headers: HeaderMap::new(),
             room: limit,
@@ -63,7 +67,7 @@ impl Received {
             Field::Scheme(scheme) => self.scheme.replace(scheme).is_some(),
             Field::Authority(authority) => self.authority.replace(authority).is_some(),
             Field::Path(path) => self.path.replace(path).is_some(),
-            Field::Protocol => std::mem::replace(&mut self.protocol, true),
+            Field::Protocol(protocol) => self.protocol.replace(protocol).is_some(),
             Field::Status(status) => self.status.replace(status).is_some(),
             Field::Malformed => true,
         };
@@ -71,17 +75,18 @@ impl Received {
         self.malformed |= twice || !self.headers.is_empty();
     }
 
-    /// A request; `None`: it is malformed.
+    /// A request; `None`: it is malformed. An extended CONNECT takes the form that asking for
+    /// another protocol has in HTTP/1.1.
     pub(super) fn request(self, connect_protocol: bool) -> Option<Request<()>> {
         let method = self.method?;
         let connect = method == Method::CONNECT;
-        let tunnel = connect && !self.protocol;
+        let tunnel = connect && self.protocol.is_none();
         let whole = if tunnel {
             self.scheme.is_none() && self.path.is_none() && self.authority.is_some()
         } else {
             self.scheme.is_some() && self.path.is_some()
         };
-        let extended = !self.protocol || connect && connect_protocol;
+        let extended = self.protocol.is_none() || connect && connect_protocol;
         if self.malformed || self.status.is_some() || !whole || !extended {
             return None;
         }
@@ -95,6 +100,11 @@ impl Received {
         *request.uri_mut() = Uri::from_parts(uri).ok()?;
         *request.version_mut() = Version::HTTP_2;
         *request.headers_mut() = self.headers;
+        if let Some(protocol) = self.protocol {
+            *request.method_mut() = Method::GET;
+            request.headers_mut().insert(UPGRADE, protocol);
+            request.headers_mut().insert(CONNECTION, HeaderValue::from_static("upgrade"));
+        }
         Some(request)
     }
 
@@ -104,7 +114,7 @@ impl Received {
             || self.scheme.is_some()
             || self.authority.is_some()
             || self.path.is_some()
-            || self.protocol;
+            || self.protocol.is_some();
         if self.malformed || requests {
             return None;
         }
@@ -122,7 +132,7 @@ impl Received {
             || self.authority.is_some()
             || self.path.is_some()
             || self.status.is_some()
-            || self.protocol;
+            || self.protocol.is_some();
         (!self.malformed && !pseudo && !self.too_long).then_some(self.headers)
     }
 }
@@ -149,7 +159,12 @@ pub(super) fn write_request(head: &RequestHead, encoder: &mut Encoder, out: &mut
         Method::POST => encoder.known(out, 3),
         _ => encoder.pseudo(out, ":method", head.method.as_str().as_bytes()),
     }
-    let tunnel = head.method == Method::CONNECT;
+    let connect = head.method == Method::CONNECT;
+    let protocol = if connect { head.extensions.get() } else { None };
+    if let Some(Protocol(protocol)) = protocol {
+        encoder.pseudo(out, ":protocol", protocol.as_bytes());
+    }
+    let tunnel = connect && protocol.is_none();
     if !tunnel {
         match head.uri.scheme_str() {
             Some("https") => encoder.known(out, 7),

@@ -328,6 +328,10 @@ fn upgrades(config: &PbManager) -> Result<Vec<String>, FieldError> {
             return Err(FieldError::unsupported("filters")).within_item("upgrade_configs", index);
         }
         if upgrade.enabled.as_ref().is_none_or(|flag| flag.value) {
+            if upgrade.upgrade_type.eq_ignore_ascii_case("CONNECT-UDP") {
+                let error = FieldError::at("upgrade_type", "CONNECT-UDP is not supported");
+                return Err(error).within_item("upgrade_configs", index);
+            }
             types.push(upgrade.upgrade_type.to_ascii_lowercase());
         }
     }

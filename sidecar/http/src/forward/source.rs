@@ -7,13 +7,16 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::HeaderMap;
+use http::header::UPGRADE;
+use http::{HeaderMap, HeaderValue};
 use http_body::{Body, Frame, SizeHint};
 use weft_codec::{CodecError, Incoming};
 use weft_filter_api::{BodyError, BoxedBody, MessageBody};
 use weft_upstream::RequestBody;
 
+use crate::callouts::Fed;
 use crate::stream::{RequestProgress, Stream};
+use crate::tunnel::{self, Writer};
 
 /// The body of one request, of which each try gets its own reading.
 pub(super) enum RequestSource {
@@ -23,6 +26,24 @@ pub(super) enum RequestSource {
     Whole(Bytes),
     /// It arrives while it is sent.
     Streamed(Rc<Source>),
+    /// What follows is of another protocol.
+    Tunnel(Tunnel),
+}
+
+/// The way into a tunnel that is being opened.
+#[derive(Default)]
+pub(super) struct Tunnel {
+    /// Of the last try.
+    writer: RefCell<Option<Writer>>,
+    /// What the client wants to speak, where it did not say CONNECT.
+    pub(super) wanted: Option<HeaderValue>,
+}
+
+impl Tunnel {
+    /// The way in, given once to a try that was answered.
+    pub(super) fn writer(&self) -> Option<Writer> {
+        self.writer.take()
+    }
 }
 
 /// A body that arrives.
@@ -88,6 +109,16 @@ impl RequestSource {
         Self::streamed(keep, limit, Origin::Client(incoming), progress)
     }
 
+    /// The body of a request for a tunnel: none, and then whatever the client sends.
+    pub(super) fn tunnel(stream: &mut Stream) -> Self {
+        let has_body = stream.incoming.as_ref().is_some_and(|incoming| !incoming.is_end_stream());
+        if has_body {
+            return Self::new(false, 0, stream);
+        }
+        let wanted = stream.head.headers.get(UPGRADE).cloned();
+        Self::Tunnel(Tunnel { wanted, ..Tunnel::default() })
+    }
+
     /// The body that filters leave.
     fn filtered(keep: bool, limit: usize, body: MessageBody, stream: &mut Stream) -> Self {
         match body.whole() {
@@ -120,6 +151,11 @@ impl RequestSource {
         let source = match self {
             Self::Empty => return RequestBody::Empty,
             Self::Whole(content) => return RequestBody::Full(content.clone()),
+            Self::Tunnel(tunnel) => {
+                let (writer, body) = tunnel::pipe();
+                *tunnel.writer.borrow_mut() = Some(writer);
+                return RequestBody::Tunnel(Box::pin(Fed(Box::pin(body))));
+            }
             Self::Streamed(source) => source,
         };
         let mut state = source.state.borrow_mut();
@@ -136,7 +172,7 @@ impl RequestSource {
     /// Whether the body can be sent once more from its beginning.
     pub(super) fn can_repeat(&self) -> bool {
         match self {
-            Self::Empty | Self::Whole(_) => true,
+            Self::Empty | Self::Whole(_) | Self::Tunnel(_) => true,
             Self::Streamed(source) => source.state.borrow().whole,
         }
     }
@@ -145,6 +181,7 @@ impl RequestSource {
     pub(super) fn collect(&self, limit: usize, sink: Sink) {
         match self {
             Self::Empty => sink(Some(Bytes::new())),
+            Self::Tunnel(_) => sink(None),
             Self::Whole(content) => sink((content.len() <= limit).then(|| content.clone())),
             Self::Streamed(source) => {
                 let mut state = source.state.borrow_mut();

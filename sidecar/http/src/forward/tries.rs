@@ -5,8 +5,8 @@ use std::pin::pin;
 use std::task::Poll;
 
 use http::header::SET_COOKIE;
-use http::{HeaderValue, Request};
-use weft_filter_api::LocalReply;
+use http::{HeaderValue, Request, StatusCode};
+use weft_filter_api::{LocalReply, Protocol};
 use weft_model::{Forward, RetryPolicy};
 use weft_upstream::{PickContext, Picked, UpstreamResponse};
 
@@ -20,6 +20,7 @@ use crate::manager::{Answer, AnswerBody, Plan};
 use crate::names;
 use crate::stream::Stream;
 use crate::timer::Expired;
+use crate::upgrade::Far;
 
 /// The gRPC status of a call that took too long (gRPC, Status codes).
 const DEADLINE_EXCEEDED: HeaderValue = HeaderValue::from_static("4");
@@ -68,7 +69,7 @@ impl Tries<'_> {
             }
             return match result {
                 Ok(response) => {
-                    let mut answer = self.answer(stream, response, &retries);
+                    let mut answer = self.answer(stream, response, source, &retries);
                     if let Some(cookie) = cookie {
                         answer.head.headers.append(SET_COOKIE, cookie);
                     }
@@ -79,7 +80,7 @@ impl Tries<'_> {
         }
     }
 
-    async fn again(&self, stream: &mut Stream, retries: &mut Retries<'_>) -> Result<bool, Expired> {
+    pub(super) async fn again(&self, stream: &mut Stream, retries: &mut Retries<'_>) -> Result<bool, Expired> {
         // Retrying is rare: its future is kept out of the one of every request.
         Box::pin(retries.again(&self.target.cluster, self.action.high_priority, stream)).await
     }
@@ -133,7 +134,7 @@ impl Tries<'_> {
         Ok(response)
     }
 
-    fn pick(
+    pub(super) fn pick(
         &self,
         stream: &Stream,
         retries: &Retries<'_>,
@@ -172,6 +173,7 @@ impl Tries<'_> {
         &self,
         stream: &mut Stream,
         came: Box<UpstreamResponse>,
+        source: &RequestSource,
         retries: &Retries<'_>,
     ) -> Box<Answer> {
         stream.response_began();
@@ -179,15 +181,24 @@ impl Tries<'_> {
             self.target.cluster.handle().stats().rq_retry_success.inc();
         }
         let place = Box::new_uninit();
-        let UpstreamResponse { mut head, body, .. } = *came;
-        if !self.plan.kind.upgrade {
+        let UpstreamResponse { mut head, body, protocol, .. } = *came;
+        if !self.plan.kind.tunnels() {
             let time = service_time::value(stream.service_time());
             head.headers.insert(names::ENVOY_SERVICE_TIME, time);
         }
-        Box::write(place, Answer { head, body: AnswerBody::Upstream(body) })
+        let body = match source {
+            RequestSource::Tunnel(tunnel) => {
+                self.tunnel(&mut head, body, protocol == Protocol::Http2, tunnel)
+            }
+            _ if self.plan.kind.upgrade && head.status == StatusCode::SWITCHING_PROTOCOLS => {
+                AnswerBody::Tunnel(Box::new(Far::Connection(body)))
+            }
+            _ => AnswerBody::Upstream(body),
+        };
+        Box::write(place, Answer { head, body })
     }
 
-    fn give_up(&self, stream: &mut Stream, failure: Failure) -> Box<LocalReply> {
+    pub(super) fn give_up(&self, stream: &mut Stream, failure: Failure) -> Box<LocalReply> {
         if let Failure::Expired(Expired::Response) = failure {
             self.target.cluster.handle().stats().rq_timeout.inc();
         }
@@ -201,7 +212,7 @@ impl Tries<'_> {
 }
 
 /// Waits for a future within the time limits of a stream.
-async fn within<F: Future>(stream: &mut Stream, future: F) -> Result<F::Output, Expired> {
+pub(super) async fn within<F: Future>(stream: &mut Stream, future: F) -> Result<F::Output, Expired> {
     let mut future = pin!(future);
     poll_fn(|cx| {
         if let Poll::Ready(done) = future.as_mut().poll(cx) {

@@ -275,6 +275,7 @@ pub(crate) fn forward(clusters: ClusterChoice) -> Forward {
         mirrors: Vec::new(),
         hash: Vec::new(),
         upgrades: Vec::new(),
+        terminates: false,
         high_priority: false,
         labels: None,
     }

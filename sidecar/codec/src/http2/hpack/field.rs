@@ -28,7 +28,8 @@ pub(in super::super) enum Field {
     Scheme(Scheme),
     Authority(Authority),
     Path(PathAndQuery),
-    Protocol,
+    /// `:protocol` (RFC 8441, 4)
+    Protocol(HeaderValue),
     Status(StatusCode),
     Header(HeaderName, HeaderValue),
     /// A message with this one is malformed (RFC 9113, 8.2 and 8.3).
@@ -55,7 +56,7 @@ impl Name {
             Self::Scheme => Scheme::try_from(&*value).ok().map(Field::Scheme),
             Self::Authority => Authority::from_maybe_shared(value).ok().map(Field::Authority),
             Self::Path => path(value),
-            Self::Protocol => Some(Field::Protocol),
+            Self::Protocol => HeaderValue::from_maybe_shared(value).ok().map(Field::Protocol),
             Self::Status => StatusCode::from_bytes(&value).ok().map(Field::Status),
             Self::Header(name) if !allowed(name, &value) => None,
             Self::Header(name) => HeaderValue::from_maybe_shared(value)

@@ -15,7 +15,7 @@ fn show(field: &Field) -> String {
         Field::Scheme(scheme) => format!(":scheme: {scheme}"),
         Field::Authority(authority) => format!(":authority: {authority}"),
         Field::Path(path) => format!(":path: {path}"),
-        Field::Protocol => ":protocol".to_owned(),
+        Field::Protocol(_) => ":protocol".to_owned(),
         Field::Status(status) => format!(":status: {}", status.as_u16()),
         Field::Header(name, value) => format!("{name}: {}", value.to_str().unwrap()),
         Field::Malformed => "malformed".to_owned(),

@@ -18,7 +18,7 @@ use weft_xds_proto::pb::envoy::config::route::v3::{
     RouteAction, WeightedCluster as PbWeighted,
     route_action::{
         ClusterNotFoundResponseCode, ClusterSpecifier, HashPolicy as PbHash, HostRewriteSpecifier,
-        InternalRedirectAction, RequestMirrorPolicy, hash_policy::PolicySpecifier,
+        InternalRedirectAction, RequestMirrorPolicy, UpgradeConfig, hash_policy::PolicySpecifier,
     },
     weighted_cluster::{ClusterWeight, cluster_weight::HostRewriteSpecifier as WeightHost},
 };
@@ -27,6 +27,8 @@ use super::redirect::{prefix_rewrite, regex_rewrite};
 use super::{Inherited, retry};
 use crate::compile::{Cx, endpoint};
 
+/// The upgrade type of RFC 9298, which would need UDP.
+const CONNECT_UDP: &str = "CONNECT-UDP";
 /// `timeout` when it is not set.
 const TIMEOUT: Duration = Duration::from_secs(15);
 
@@ -66,14 +68,8 @@ pub(super) fn forward(
         retry,
         mirrors: all(mirrors, "request_mirror_policies", |mirror| mirror_of(cx, mirror))?,
         hash: all(&config.hash_policy, "hash_policy", hash_policy)?,
-        upgrades: config
-            .upgrade_configs
-            .iter()
-            .map(|upgrade| {
-                let enabled = upgrade.enabled.as_ref().is_none_or(|flag| flag.value);
-                (upgrade.upgrade_type.to_ascii_uppercase(), enabled)
-            })
-            .collect(),
+        upgrades: all(&config.upgrade_configs, "upgrade_configs", upgrade)?,
+        terminates: config.upgrade_configs.iter().any(|one| one.connect_config.is_some()),
         high_priority: config.priority == RoutingPriority::High as i32,
         labels,
     })
@@ -81,7 +77,6 @@ pub(super) fn forward(
 
 #[expect(deprecated, reason = "the older fields have to be refused by name")]
 fn refuse(config: &RouteAction) -> Result<(), FieldError> {
-    let connect = config.upgrade_configs.iter().any(|upgrade| upgrade.connect_config.is_some());
     let redirects =
         config.internal_redirect_action == InternalRedirectAction::HandleInternalRedirect as i32;
     let refused = [
@@ -92,12 +87,33 @@ fn refuse(config: &RouteAction) -> Result<(), FieldError> {
         (config.grpc_timeout_offset.is_some(), "grpc_timeout_offset"),
         (config.internal_redirect_policy.is_some() || redirects, "internal_redirect_policy"),
         (config.hedge_policy.is_some(), "hedge_policy"),
-        (connect, "upgrade_configs.connect_config"),
     ];
     match refused.iter().find(|(set, _)| *set) {
         Some((_, field)) => Err(FieldError::unsupported(field)),
         None => Ok(()),
     }
+}
+
+/// A type of upgrade in upper case, and whether it is allowed.
+fn upgrade(config: &UpgradeConfig) -> Result<(String, bool), FieldError> {
+    let kind = config.upgrade_type.to_ascii_uppercase();
+    let enabled = config.enabled.as_ref().is_none_or(|flag| flag.value);
+    if kind == CONNECT_UDP && enabled {
+        return Err(FieldError::at("upgrade_type", "CONNECT-UDP is not supported"));
+    }
+    if let Some(connect) = &config.connect_config {
+        if kind != "CONNECT" {
+            return Err(FieldError::at("connect_config", "belongs to the upgrade type CONNECT"));
+        }
+        let refused = [
+            (connect.proxy_protocol_config.is_some(), "proxy_protocol_config"),
+            (connect.allow_post, "allow_post"),
+        ];
+        if let Some((_, field)) = refused.iter().find(|(set, _)| *set) {
+            return Err(FieldError::unsupported(field).within("connect_config"));
+        }
+    }
+    Ok((kind, enabled))
 }
 
 /// Compiles each item of the list `field`.
