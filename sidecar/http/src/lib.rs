@@ -29,6 +29,7 @@ mod reply;
 mod serve;
 mod stream;
 mod tcp;
+mod tcp_tunnel;
 mod timer;
 mod trace;
 mod tunnel;

@@ -17,6 +17,7 @@ use weft_telemetry::{LogRecord, ResponseFlag, ResponseFlags};
 use weft_upstream::{PickContext, UpstreamError, UpstreamStream, WorkerCluster};
 
 use crate::demand;
+use crate::tcp_tunnel::{self, Tunnel};
 use crate::forward::of_client;
 use crate::worker::WorkerCx;
 use preface::{Prefaced, Told};
@@ -41,6 +42,12 @@ struct Session {
     exchange: Option<Arc<PeerExchange>>,
     /// What the client, and the upstream, said of itself.
     told: [Told; 2],
+}
+
+/// The other side of a session.
+enum Peer {
+    Plain(UpstreamStream),
+    Tunnel(Tunnel),
 }
 
 /// Carries the bytes of a connection to and from an upstream.
@@ -89,18 +96,23 @@ impl Session {
             self.flags.set(ResponseFlag::DownstreamConnectionTermination);
             return;
         };
-        let Some(mut upstream) = self.connect(worker).await else { return };
-        let Ok(mut upstream) = self.greet_upstream(&mut upstream).await else {
-            self.flags.set(ResponseFlag::UpstreamConnectionTermination);
-            return;
-        };
+        let Some(upstream) = self.connect(worker).await else { return };
         let idle = self.proxy.idle_timeout;
         let first = Side::over_socket(&mut stream, |stream| stream.inner().tcp(), |_, _| {});
-        let second = Side::over_socket(&mut upstream, |stream| stream.inner().tcp(), count_passed);
-        let relaying = relay(first, second, idle, &worker.timers, &self.counters);
-        let end = match &self.watch {
-            None => relaying.await,
-            Some(watch) => Box::pin(watch.during(relaying, self)).await,
+        let end = match upstream {
+            Peer::Plain(mut upstream) => {
+                let Ok(mut upstream) = self.greet_upstream(&mut upstream).await else {
+                    self.flags.set(ResponseFlag::UpstreamConnectionTermination);
+                    return;
+                };
+                let second =
+                    Side::over_socket(&mut upstream, |stream| stream.inner().tcp(), count_passed);
+                self.watched(relay(first, second, idle, &worker.timers, &self.counters)).await
+            }
+            Peer::Tunnel(Tunnel { stream: mut tunnel, held: _held }) => {
+                let second = Side::new(&mut tunnel);
+                self.watched(relay(first, second, idle, &worker.timers, &self.counters)).await
+            }
         };
         match end {
             RelayEnd::Idle => self.proxy.stats.idle_timeout.inc(),
@@ -111,6 +123,14 @@ impl Session {
                 self.flags.set(ResponseFlag::DownstreamConnectionTermination);
             }
             RelayEnd::FirstClosed | RelayEnd::SecondClosed => {}
+        }
+    }
+
+    /// Carries, and tells the filters that want to know.
+    async fn watched(&self, relaying: impl Future<Output = RelayEnd>) -> RelayEnd {
+        match &self.watch {
+            None => relaying.await,
+            Some(watch) => Box::pin(watch.during(relaying, self)).await,
         }
     }
 
@@ -140,7 +160,7 @@ impl Session {
     }
 
     /// Connects, on other endpoints if need be.
-    async fn connect(&mut self, worker: &WorkerCx) -> Option<UpstreamStream> {
+    async fn connect(&mut self, worker: &WorkerCx) -> Option<Peer> {
         let Some(cluster) = self.choose(worker).await else {
             self.proxy.stats.cx_no_route.inc();
             self.flags.set(ResponseFlag::NoClusterFound);
@@ -149,7 +169,7 @@ impl Session {
         self.cluster = Some(Rc::clone(&cluster));
         loop {
             self.attempts += 1;
-            match self.try_once(&cluster).await {
+            match self.try_once(&cluster, worker).await {
                 Ok(upstream) => return Some(upstream),
                 Err(error) => {
                     self.transport_failure = error.transport_failure().map(str::to_owned);
@@ -169,7 +189,11 @@ impl Session {
         }
     }
 
-    async fn try_once(&mut self, cluster: &WorkerCluster) -> Result<UpstreamStream, UpstreamError> {
+    async fn try_once(
+        &mut self,
+        cluster: &WorkerCluster,
+        worker: &WorkerCx,
+    ) -> Result<Peer, UpstreamError> {
         let facts = &self.facts;
         let by_client =
             self.proxy.hash.iter().any(|policy| matches!(policy.source, HashSource::SourceIp));
@@ -184,10 +208,20 @@ impl Session {
             ..PickContext::default()
         })?;
         self.upstream = picked.address();
+        if let Some(tunnel) = &self.proxy.tunnel {
+            let record = facts.record();
+            let patience = worker.timers.after(self.proxy.idle_timeout);
+            let opened = tokio::select! {
+                biased;
+                opened = tcp_tunnel::open(tunnel, cluster, &picked, &record) => opened?,
+                () = patience => return Err(tcp_tunnel::refused(&picked, "it did not answer")),
+            };
+            return Ok(Peer::Tunnel(opened));
+        }
         let upstream = cluster.connect_tcp(&picked).await?;
         self.upstream = upstream.remote_address().or(self.upstream);
         self.upstream_local = upstream.local_address();
-        Ok(upstream)
+        Ok(Peer::Plain(upstream))
     }
 
     /// The cluster; one that is not there is fetched where that is configured.

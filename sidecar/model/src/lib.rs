@@ -78,5 +78,5 @@ pub use outlier::{EjectionCause, Enforcing, OutlierDetection};
 pub use slot::{NamedSlot, Slot};
 pub use snapshot::{ClusterHandles, HandOff, Snapshot, SnapshotPublisher, SnapshotWatch};
 pub use socket::{PassTlvs, ProxiedSocket, ProxyHeader, ProxyVersion, SocketMatch, UpstreamSocket};
-pub use tcp::TcpProxy;
+pub use tcp::{TcpProxy, Tunneling};
 pub use tracing::{RouteTracing, TraceSampling, Tracing, TracingStats};

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use weft_telemetry::{AccessLog, TcpStats};
 
-use crate::{ClusterChoice, HashPolicy, Labels, OnDemandClusters};
+use crate::{ClusterChoice, HashPolicy, HeaderMutations, HeaderTemplate, Labels, OnDemandClusters};
 
 /// `tcp_proxy.v3.TcpProxy`, compiled.
 #[derive(Debug)]
@@ -24,8 +24,21 @@ pub struct TcpProxy {
     pub hash: Vec<HashPolicy>,
     /// `metadata_match`, for clusters with subsets.
     pub labels: Option<Arc<Labels>>,
+    /// `tunneling_config`: bytes are carried within an HTTP request.
+    pub tunnel: Option<Box<Tunneling>>,
     /// `access_log`
     pub access_logs: Vec<Arc<AccessLog>>,
     /// `tcp.<stat_prefix>.*`
     pub stats: TcpStats,
+}
+
+/// `TcpProxy.TunnelingConfig`
+#[derive(Debug)]
+pub struct Tunneling {
+    /// `hostname`: the authority of the request.
+    pub hostname: HeaderTemplate,
+    /// `use_post` and `post_path`: the request is a POST of this path instead of CONNECT.
+    pub post: Option<String>,
+    /// `headers_to_add`
+    pub headers: HeaderMutations,
 }

@@ -61,6 +61,9 @@ pub struct Case {
     /// Trailers of an HTTP/2 request.
     #[serde(default)]
     pub trailers: Vec<String>,
+    /// `:protocol` of a CONNECT request over HTTP/2.
+    #[serde(default)]
+    pub protocol: Option<String>,
     /// The request is sent over HTTP/2.
     #[serde(default)]
     pub http2: bool,

@@ -139,6 +139,7 @@ fn probe_case() -> Case {
         host: "diff.test".to_owned(),
         body: None,
         trailers: Vec::new(),
+        protocol: None,
         http2: true,
         raw: Vec::new(),
         half_close: false,

@@ -29,13 +29,23 @@ impl Client {
     /// Sends a case's request; the error is h2's where the stream or the connection was ended.
     pub(crate) async fn send(&mut self, case: &Case, request: &str) -> Result<Message> {
         let (method, path) = request.split_once(' ').context("a method and a path")?;
-        let uri = format!("http://{}{path}", case.host);
+        let tunnel = method == "CONNECT" && case.protocol.is_none();
+        let uri = if tunnel { case.host.clone() } else { format!("http://{}{path}", case.host) };
         let mut head = Request::builder().method(method).uri(uri);
         for (name, value) in parse(&case.headers)? {
             head = head.header(name, value);
         }
-        if let Some(body) = &case.body {
+        if let Some(body) = case.body.as_ref().filter(|_| method != "CONNECT") {
             head = head.header("content-length", body.len());
+        }
+        if let Some(protocol) = &case.protocol {
+            head = head.extension(h2::ext::Protocol::from(protocol.as_str()));
+            // The server has to say first that it may be sent.
+            let told = || {
+                let told = self.sender.is_extended_connect_protocol_enabled();
+                async move { told.then_some(()).context("SETTINGS_ENABLE_CONNECT_PROTOCOL") }
+            };
+            weft_testkit::until("the server's settings", told).await?;
         }
         let ends = case.body.is_none() && case.trailers.is_empty();
         let mut sender = self.sender.clone().ready().await?;
@@ -93,7 +103,8 @@ pub(crate) fn reason(error: &h2::Error) -> String {
 
 /// Answers the requests of one connection.
 pub(crate) async fn serve(stream: TcpStream, script: &Script) -> Result<()> {
-    let mut connection = h2::server::handshake(stream).await?;
+    let mut server = h2::server::Builder::new();
+    let mut connection = server.enable_connect_protocol().handshake(stream).await?;
     while let Some(accepted) = connection.accept().await {
         let (request, respond) = accepted?;
         let script = script.clone();
@@ -108,6 +119,7 @@ async fn answer(
     script: &Script,
 ) -> Result<()> {
     let (head, body) = request.into_parts();
+    let mut tunnel = None;
     let path = head.uri.path_and_query().map_or("/", |path| path.as_str()).to_owned();
     let mut message = Message {
         first: format!("{} {path} HTTP/2", head.method),
@@ -118,14 +130,26 @@ async fn answer(
     let scheme = head.uri.scheme_str().unwrap_or_default().to_owned();
     let authority = head.uri.authority().map_or("", |authority| authority.as_str()).to_owned();
     message.headers.push((":scheme".to_owned(), scheme));
+    if let Some(protocol) = head.extensions.get::<h2::ext::Protocol>() {
+        message.headers.push((":protocol".to_owned(), protocol.as_str().to_owned()));
+    }
     message.headers.push((":authority".to_owned(), authority));
-    read(body, &mut message).await;
+    if head.method == http::Method::CONNECT {
+        // What follows is sent once the tunnel is there.
+        message.whole = true;
+        tunnel = Some(body);
+    } else {
+        read(body, &mut message).await;
+    }
     script.saw(message);
     let Reply { bytes, then } = script.answer(&path);
     match then {
         Then::Reset => respond.send_reset(h2::Reason::INTERNAL_ERROR),
         Then::Silence => std::future::pending().await,
         Then::KeepOpen | Then::Close => send(&bytes, respond).await?,
+    }
+    if let Some(body) = tunnel {
+        read(body, &mut Message::default()).await;
     }
     Ok(())
 }

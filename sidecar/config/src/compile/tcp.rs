@@ -3,15 +3,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use weft_filters::config::{FieldError, Within, limit, opt_duration};
+use weft_filters::config::{
+    FieldError, Within, header_mutations, header_template, limit, opt_duration,
+};
 use weft_model::{
-    ClusterChoice, HashPolicy, HashSource, HeaderMutations, OnDemandClusters, TcpProxy,
+    ClusterChoice, HashPolicy, HashSource, HeaderMutations, OnDemandClusters, TcpProxy, Tunneling,
     WeightedCluster, WeightedClusters,
 };
 use weft_telemetry::TcpStats;
 use weft_xds_proto::pb::envoy::extensions::filters::network::tcp_proxy::v3::{
     TcpProxy as PbTcp,
-    tcp_proxy::{ClusterSpecifier, OnDemand, WeightedCluster as PbWeighted},
+    tcp_proxy::{ClusterSpecifier, OnDemand, TunnelingConfig, WeightedCluster as PbWeighted},
 };
 use weft_xds_proto::pb::envoy::r#type::v3::{HashPolicy as PbHash, hash_policy::PolicySpecifier};
 
@@ -29,12 +31,8 @@ pub(super) fn tcp_proxy(cx: &mut Cx<'_>, config: &PbTcp) -> Result<TcpProxy, Fie
     if config.stat_prefix.is_empty() {
         return Err(FieldError::missing("stat_prefix"));
     }
-    let refused = [
-        (config.tunneling_config.is_some(), "tunneling_config"),
-        (config.upstream_connect_mode != 0, "upstream_connect_mode"),
-    ];
-    if let Some((_, field)) = refused.iter().find(|(set, _)| *set) {
-        return Err(FieldError::unsupported(field));
+    if config.upstream_connect_mode != 0 {
+        return Err(FieldError::unsupported("upstream_connect_mode"));
     }
     let clusters = match &config.cluster_specifier {
         None => return Err(FieldError::missing("cluster")),
@@ -52,6 +50,7 @@ pub(super) fn tcp_proxy(cx: &mut Cx<'_>, config: &PbTcp) -> Result<TcpProxy, Fie
     }
     let max_duration = config.max_downstream_connection_duration.as_ref();
     let on_demand = config.on_demand.as_ref().map(|config| on_demand(cx, config));
+    let tunnel = config.tunneling_config.as_ref().map(tunneling);
     Ok(TcpProxy {
         clusters,
         on_demand: on_demand.transpose().within("on_demand")?,
@@ -60,8 +59,35 @@ pub(super) fn tcp_proxy(cx: &mut Cx<'_>, config: &PbTcp) -> Result<TcpProxy, Fie
         max_duration: opt_duration(max_duration, "max_downstream_connection_duration")?,
         hash,
         labels: endpoint::required(config.metadata_match.as_ref(), None),
+        tunnel: tunnel.transpose().within("tunneling_config")?.map(Box::new),
         access_logs: access_logs(Some(cx), &config.access_log, "access_log")?,
         stats: TcpStats::new(cx.registry, config.stat_prefix.trim_end_matches(';')),
+    })
+}
+
+fn tunneling(config: &TunnelingConfig) -> Result<Tunneling, FieldError> {
+    let refused = [
+        (config.propagate_response_headers, "propagate_response_headers"),
+        (config.propagate_response_trailers, "propagate_response_trailers"),
+        (config.request_id_extension.is_some(), "request_id_extension"),
+    ];
+    if let Some((_, field)) = refused.iter().find(|(set, _)| *set) {
+        return Err(FieldError::unsupported(field));
+    }
+    if config.hostname.is_empty() {
+        return Err(FieldError::missing("hostname"));
+    }
+    let post = match (config.use_post, config.post_path.as_str()) {
+        (false, "") => None,
+        (false, _) => return Err(FieldError::at("post_path", "is there for use_post only")),
+        (true, "") => Some("/".to_owned()),
+        (true, path) if path.starts_with('/') => Some(path.to_owned()),
+        (true, path) => return Err(FieldError::at("post_path", format!("{path:?} is not a path"))),
+    };
+    Ok(Tunneling {
+        hostname: header_template(&config.hostname).within("hostname")?,
+        post,
+        headers: header_mutations(&config.headers_to_add, &[], "request")?,
     })
 }
 

@@ -21,5 +21,6 @@ mod streams;
 mod tcp;
 mod timeouts;
 mod tls;
+mod tunnels;
 mod upgrades;
 mod world;

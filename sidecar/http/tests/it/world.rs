@@ -388,6 +388,7 @@ pub(crate) fn tcp_proxy(setup: &mut Setup, cluster: &str) -> TcpProxy {
         max_duration: None,
         hash: Vec::new(),
         labels: None,
+        tunnel: None,
         access_logs: Vec::new(),
         stats: TcpStats::new(&setup.registry, "test"),
     }

@@ -13,6 +13,7 @@ fn chain(name: &str) -> Arc<FilterChain> {
         max_duration: None,
         hash: Vec::new(),
         labels: None,
+        tunnel: None,
         access_logs: Vec::new(),
         stats: TcpStats::new(&Registry::new(), "test"),
     };

@@ -28,6 +28,7 @@ fn chain(name: &str) -> FilterChain {
         max_duration: None,
         hash: Vec::new(),
         labels: None,
+        tunnel: None,
         access_logs: Vec::new(),
         stats: TcpStats::new(&Registry::new(), name),
     };
