@@ -3,6 +3,7 @@
 mod choose;
 mod failure;
 mod hash;
+mod internal_redirect;
 mod mirror;
 mod prepare;
 mod retry;
@@ -72,12 +73,13 @@ pub(crate) async fn forward(plan: &Plan<'_>, action: &Forward, stream: &mut Stre
         let reply = failure.reply(stream);
         return local(stream, reply, grpc);
     }
-    let kept = plan.response_reads_request(target.response_changes());
+    let follows = action.internal_redirect.as_deref();
+    let kept = follows.is_some() || plan.response_reads_request(target.response_changes());
     let kept = kept.then(|| Box::new(copy_of(&stream.head)));
     let source = if plan.kind.tunnels() {
         RequestSource::tunnel(stream)
     } else {
-        RequestSource::new(retry.is_some(), target.buffer_limit, stream)
+        RequestSource::new(retry.is_some() || follows.is_some(), target.buffer_limit, stream)
     };
     stream.begin_exchange(limits);
     if !action.mirrors.is_empty() {
@@ -91,6 +93,12 @@ pub(crate) async fn forward(plan: &Plan<'_>, action: &Forward, stream: &mut Stre
     };
     match result {
         Ok(mut answer) => {
+            if let Some(policy) = follows
+                && policy.codes.contains(&answer.head.status.as_u16())
+                && internal_redirect::follow(plan, policy, stream, &answer, &source, kept.as_deref())
+            {
+                return answer;
+            }
             answer_came(plan, &target, stream, &mut answer, kept.as_deref());
             answer
         }

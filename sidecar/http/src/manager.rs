@@ -220,6 +220,10 @@ async fn run(stream: &mut Stream, kind: Kind) -> Box<Answer> {
             local(stream, reply, kind.grpc)
         }
     };
+    if std::mem::take(&mut stream.redirected) {
+        drop(answer);
+        return Box::pin(run(stream, kind)).await;
+    }
     let entries = all.on(choice.route());
     if !entries.is_empty() {
         filters::up(entries, stream, &mut answer, choice.route(), asked).await;
@@ -236,16 +240,7 @@ fn choose<'a>(
 ) -> Choice<'a> {
     let Some(routes) = routes else { return Choice::Nothing };
     let https = kind.https;
-    let view = RequestView {
-        method: &head.method,
-        scheme: if https { "https" } else { "http" },
-        authority: inbound::authority(head),
-        path: head.uri.path(),
-        query: head.uri.query(),
-        headers: &head.headers,
-        random,
-    };
-    let found = routes.table.find(&view);
+    let found = routes.table.find(&view(head, https, random));
     if let Outcome::NoRoute(host) | Outcome::Route(host, _) = found
         && host.require_tls.is_some()
         && !https
@@ -258,6 +253,19 @@ fn choose<'a>(
         Outcome::Route(host, route) => {
             Choice::Route(Plan { connection, routes, host, route, kind, random })
         }
+    }
+}
+
+/// A request as the route table sees it.
+pub(crate) fn view(head: &RequestHead, https: bool, random: u64) -> RequestView<'_> {
+    RequestView {
+        method: &head.method,
+        scheme: if https { "https" } else { "http" },
+        authority: inbound::authority(head),
+        path: head.uri.path(),
+        query: head.uri.query(),
+        headers: &head.headers,
+        random,
     }
 }
 

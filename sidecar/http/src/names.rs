@@ -27,6 +27,7 @@ names! {
     ENVOY_EXTERNAL_ADDRESS = "x-envoy-external-address";
     ENVOY_ORIGINAL_HOST = "x-envoy-original-host";
     ENVOY_ORIGINAL_PATH = "x-envoy-original-path";
+    ENVOY_ORIGINAL_URL = "x-envoy-original-url";
     ENVOY_OVERLOADED = "x-envoy-overloaded";
     ENVOY_RATE_LIMITED = "x-envoy-ratelimited";
     ENVOY_RETRY_ON = "x-envoy-retry-on";
@@ -59,7 +60,7 @@ pub(crate) const INTERNAL: [HeaderName; 14] = [
     ENVOY_EXPECTED_TIMEOUT,
     FORCE_TRACE,
     HeaderName::from_static("x-envoy-ip-tags"),
-    HeaderName::from_static("x-envoy-original-url"),
+    ENVOY_ORIGINAL_URL,
 ];
 
 /// Headers that the edge removes besides.

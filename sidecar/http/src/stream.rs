@@ -49,6 +49,8 @@ pub(crate) struct Stream {
     pub(crate) sent: u64,
     /// Whether the client left before it could be answered.
     pub(crate) abandoned: bool,
+    /// Whether the request was replaced by the one that a redirect asks for.
+    pub(crate) redirected: bool,
     pub(crate) end: End,
 }
 
@@ -173,6 +175,7 @@ impl Stream {
             status: 0,
             sent: 0,
             abandoned: false,
+            redirected: false,
             end: End::Open,
         };
         Box::write(place, stream)

@@ -135,6 +135,8 @@ pub struct Forward {
     /// `upgrade_configs.connect_config`: what CONNECT carries goes to the cluster as it is, over a
     /// connection of its own.
     pub terminates: bool,
+    /// `internal_redirect_policy`
+    pub internal_redirect: Option<Box<InternalRedirect>>,
     /// `priority`: `HIGH`.
     pub high_priority: bool,
     /// `metadata_match`, for clusters with subsets.
@@ -248,6 +250,32 @@ pub struct Redirect {
     pub status: StatusCode,
     /// `strip_query`
     pub strip_query: bool,
+}
+
+/// `InternalRedirectPolicy`: redirects that are followed instead of being passed on.
+#[derive(Debug)]
+pub struct InternalRedirect {
+    /// `max_internal_redirects` (default 1)
+    pub max: u32,
+    /// `redirect_response_codes` (default 302)
+    pub codes: SmallVec<[u16; 5]>,
+    /// `allow_cross_scheme_redirect`
+    pub cross_scheme: bool,
+    /// `predicates`: all have to accept the new route.
+    pub predicates: Vec<RedirectPredicate>,
+    /// `response_headers_to_copy`: headers of the response that the new request gets.
+    pub copied: Vec<HeaderName>,
+}
+
+/// Which routes an internal redirect may lead to.
+#[derive(Debug)]
+pub enum RedirectPredicate {
+    /// `previous_routes`: none that this route has led the request to before.
+    PreviousRoutes,
+    /// `allow_listed_routes`: these, by name.
+    AllowListed(Vec<String>),
+    /// `safe_cross_scheme`: from https to http is fine, the other way is not.
+    SafeCrossScheme,
 }
 
 /// `DirectResponseAction`
@@ -403,6 +431,8 @@ pub struct RetryPolicy {
     pub base_interval: Duration,
     /// `retry_back_off.max_interval` (default ten times the base)
     pub max_interval: Duration,
+    /// `rate_limited_retry_back_off`
+    pub rate_limited: Option<Arc<RateLimitedBackOff>>,
     /// `retry_host_predicate: previous_hosts`: a try avoids the hosts of earlier ones.
     pub avoid_previous_hosts: bool,
     /// `retry_host_predicate: omit_canary_hosts`: a retry avoids canaries.
@@ -411,6 +441,24 @@ pub struct RetryPolicy {
     pub avoid_labels: Option<Labels>,
     /// `host_selection_retry_max_attempts`
     pub host_attempts: u32,
+}
+
+/// `RetryPolicy.RateLimitedRetryBackOff`: the response says when to try again.
+#[derive(Debug)]
+pub struct RateLimitedBackOff {
+    /// `reset_headers`: the first that says a time within the limit counts.
+    pub headers: Vec<(HeaderName, ResetFormat)>,
+    /// `max_interval` (default 5 min)
+    pub max: Duration,
+}
+
+/// `RetryPolicy.ResetHeaderFormat`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ResetFormat {
+    /// Seconds from now on.
+    Seconds,
+    /// Seconds since 1970.
+    UnixTimestamp,
 }
 
 impl RetryPolicy {
@@ -431,6 +479,7 @@ impl RetryPolicy {
             headers: Vec::new(),
             base_interval,
             max_interval,
+            rate_limited: None,
             avoid_previous_hosts: false,
             avoid_canaries: false,
             avoid_labels: None,

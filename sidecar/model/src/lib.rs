@@ -30,9 +30,9 @@ mod tcp;
 mod tracing;
 
 pub use action::{
-    ClusterChoice, DirectResponse, Forward, HashPolicy, HashSource, HostRewrite, Mirror,
-    PathRewrite, Redirect, RetryOn, RetryPolicy, Route, RouteAction, Routes, Vhds, VirtualHost,
-    WeightedCluster, WeightedClusters,
+    ClusterChoice, DirectResponse, Forward, HashPolicy, HashSource, HostRewrite, InternalRedirect,
+    Mirror, PathRewrite, RateLimitedBackOff, Redirect, RedirectPredicate, ResetFormat, RetryOn,
+    RetryPolicy, Route, RouteAction, Routes, Vhds, VirtualHost, WeightedCluster, WeightedClusters,
 };
 pub use balancing::{
     BalancingOptions, Labels, LoadBalancing, SlowStart, SubsetFallback, SubsetSelector, Subsets,

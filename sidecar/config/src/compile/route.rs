@@ -1,6 +1,7 @@
 //! Route configurations.
 
 mod action;
+mod internal_redirect;
 mod redirect;
 mod retry;
 

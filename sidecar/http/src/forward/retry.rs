@@ -3,11 +3,11 @@
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::task::Poll;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use http::{HeaderMap, Method, StatusCode};
+use http::{HeaderMap, HeaderName, Method, StatusCode};
 use smallvec::SmallVec;
-use weft_model::{Labels, RetryOn, RetryPolicy};
+use weft_model::{Labels, RateLimitedBackOff, ResetFormat, RetryOn, RetryPolicy};
 use weft_route::RequestView;
 use weft_upstream::{RetryPermit, UpstreamError, WorkerCluster};
 
@@ -22,6 +22,8 @@ pub(super) struct Retries<'a> {
     used: u32,
     /// Hosts of earlier tries.
     hosts: SmallVec<[SocketAddr; 2]>,
+    /// How long the last response asked to wait, at least.
+    asked: Option<Duration>,
     /// Counts the retry that is in flight against the circuit breaker.
     permit: Option<RetryPermit>,
 }
@@ -29,7 +31,7 @@ pub(super) struct Retries<'a> {
 impl<'a> Retries<'a> {
     /// No try was made yet.
     pub(super) fn new(policy: Option<&'a RetryPolicy>) -> Self {
-        Self { policy, used: 0, hosts: SmallVec::new(), permit: None }
+        Self { policy, used: 0, hosts: SmallVec::new(), asked: None, permit: None }
     }
 
     /// Whether another try could follow.
@@ -67,6 +69,12 @@ impl<'a> Retries<'a> {
         self.policy.is_some_and(|policy| covers_response(policy, status, headers))
     }
 
+    /// Notes how long a response asks to wait before the next try.
+    pub(super) fn heed(&mut self, headers: &HeaderMap) {
+        let limits = self.policy.and_then(|policy| policy.rate_limited.as_deref());
+        self.asked = limits.and_then(|limits| asked_pause(limits, headers, SystemTime::now()));
+    }
+
     /// Whether the policy covers a failure.
     pub(super) fn covers_failure(&self, failure: &Failure) -> bool {
         self.policy.is_some_and(|policy| covers_failure(policy.on, failure))
@@ -96,7 +104,11 @@ impl<'a> Retries<'a> {
         self.used += 1;
         stream.timer.limit_try(None);
         stream.timer.limit_try_idle(None);
-        let pause = back_off(policy, self.used, fastrand::f64());
+        let pause = match self.asked.take() {
+            // At least that long, and up to half of it more.
+            Some(asked) => asked.mul_f64(1.0 + fastrand::f64() / 2.0),
+            None => back_off(policy, self.used, fastrand::f64()),
+        };
         let mut until = stream.connection.worker.timers.after(Some(pause));
         poll_fn(|cx| {
             if until.poll_due(cx).is_ready() {
@@ -106,6 +118,27 @@ impl<'a> Retries<'a> {
         })
         .await
     }
+}
+
+/// How long a response asks to wait, where it says so and that is not too long.
+fn asked_pause(
+    limits: &RateLimitedBackOff,
+    headers: &HeaderMap,
+    now: SystemTime,
+) -> Option<Duration> {
+    let pause = |(name, format): &(HeaderName, ResetFormat)| {
+        let seconds = headers.get(name)?.to_str().ok()?.trim().parse().ok()?;
+        match format {
+            ResetFormat::Seconds => Some(Duration::from_secs(seconds)),
+            ResetFormat::UnixTimestamp => {
+                let at = UNIX_EPOCH.checked_add(Duration::from_secs(seconds))?;
+                at.duration_since(now).ok()
+            }
+        }
+    };
+    let said = limits.headers.iter().filter_map(pause);
+    let mut fitting = said.filter(|pause| *pause <= limits.max);
+    fitting.next().filter(|pause| !pause.is_zero())
 }
 
 /// A random part of an interval that doubles with each retry, up to the longest.
@@ -202,6 +235,7 @@ mod tests {
             headers: Vec::new(),
             base_interval: Duration::from_millis(25),
             max_interval: Duration::from_millis(250),
+            rate_limited: None,
             avoid_previous_hosts: false,
             avoid_canaries: false,
             avoid_labels: None,
@@ -246,6 +280,32 @@ mod tests {
         let late = Failure::Expired(Expired::Try);
         assert!(covers_failure(RetryOn(RetryOn::GATEWAY_ERROR), &late));
         assert!(!covers_failure(RetryOn(RetryOn::SERVER_ERROR), &Failure::Expired(Expired::Idle)));
+    }
+
+    #[test]
+    fn a_response_may_ask_for_a_pause_that_is_not_too_long() {
+        let limits = RateLimitedBackOff {
+            headers: vec![
+                (HeaderName::from_static("retry-after"), ResetFormat::Seconds),
+                (HeaderName::from_static("x-reset"), ResetFormat::UnixTimestamp),
+            ],
+            max: Duration::from_secs(60),
+        };
+        let now = UNIX_EPOCH + Duration::from_secs(1000);
+        for (name, value, expected) in [
+            ("retry-after", "5", Some(5)),
+            ("retry-after", "61", None),
+            ("retry-after", "0", None),
+            ("retry-after", "soon", None),
+            ("x-reset", "1030", Some(30)),
+            ("x-reset", "999", None),
+            ("x-other", "1", None),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(name, http::HeaderValue::from_static(value));
+            let pause = asked_pause(&limits, &headers, now);
+            assert_eq!(pause, expected.map(Duration::from_secs), "{name}: {value}");
+        }
     }
 
     #[test]

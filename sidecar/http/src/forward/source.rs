@@ -177,6 +177,19 @@ impl RequestSource {
         }
     }
 
+    /// The whole body, if it has arrived and was kept.
+    pub(super) fn whole(&self) -> Option<Bytes> {
+        match self {
+            Self::Empty => Some(Bytes::new()),
+            Self::Whole(content) => Some(content.clone()),
+            Self::Tunnel(_) => None,
+            Self::Streamed(source) => {
+                let state = source.state.borrow();
+                (state.over && state.whole).then(|| state.content())
+            }
+        }
+    }
+
     /// Calls `sink` with the whole body once it is there; with `None` if it is longer than `limit`.
     pub(super) fn collect(&self, limit: usize, sink: Sink) {
         match self {
@@ -278,17 +291,22 @@ impl State {
         self.sinks.drain(..).for_each(|sink| sink(None));
     }
 
-    fn complete(&mut self) {
-        if self.sinks.is_empty() {
-            return;
-        }
+    /// What was kept, trailers left out.
+    fn content(&self) -> Bytes {
         let mut all = Vec::with_capacity(self.bytes);
         for part in &self.kept {
             if let Part::Data(data) = part {
                 all.extend_from_slice(data);
             }
         }
-        let all = Bytes::from(all);
+        Bytes::from(all)
+    }
+
+    fn complete(&mut self) {
+        if self.sinks.is_empty() {
+            return;
+        }
+        let all = self.content();
         self.sinks.drain(..).for_each(|sink| sink(Some(all.clone())));
     }
 }

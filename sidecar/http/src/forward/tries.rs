@@ -56,6 +56,9 @@ impl Tries<'_> {
                 Err(failure) => retries.covers_failure(failure),
             };
             if retry && source.can_repeat() {
+                if let Ok(response) = &result {
+                    retries.heed(&response.head.headers);
+                }
                 // The answer is held until it is clear that there will be another.
                 match self.again(stream, &mut retries).await {
                     Ok(granted) => {

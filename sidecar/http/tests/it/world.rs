@@ -276,6 +276,7 @@ pub(crate) fn forward(clusters: ClusterChoice) -> Forward {
         hash: Vec::new(),
         upgrades: Vec::new(),
         terminates: false,
+        internal_redirect: None,
         high_priority: false,
         labels: None,
     }

@@ -18,11 +18,12 @@ use weft_xds_proto::pb::envoy::config::route::v3::{
     RouteAction, WeightedCluster as PbWeighted,
     route_action::{
         ClusterNotFoundResponseCode, ClusterSpecifier, HashPolicy as PbHash, HostRewriteSpecifier,
-        InternalRedirectAction, RequestMirrorPolicy, UpgradeConfig, hash_policy::PolicySpecifier,
+        RequestMirrorPolicy, UpgradeConfig, hash_policy::PolicySpecifier,
     },
     weighted_cluster::{ClusterWeight, cluster_weight::HostRewriteSpecifier as WeightHost},
 };
 
+use super::internal_redirect::internal_redirect;
 use super::redirect::{prefix_rewrite, regex_rewrite};
 use super::{Inherited, retry};
 use crate::compile::{Cx, endpoint};
@@ -69,6 +70,7 @@ pub(super) fn forward(
         mirrors: all(mirrors, "request_mirror_policies", |mirror| mirror_of(cx, mirror))?,
         hash: all(&config.hash_policy, "hash_policy", hash_policy)?,
         upgrades: all(&config.upgrade_configs, "upgrade_configs", upgrade)?,
+        internal_redirect: internal_redirect(config)?,
         terminates: config.upgrade_configs.iter().any(|one| one.connect_config.is_some()),
         high_priority: config.priority == RoutingPriority::High as i32,
         labels,
@@ -77,15 +79,12 @@ pub(super) fn forward(
 
 #[expect(deprecated, reason = "the older fields have to be refused by name")]
 fn refuse(config: &RouteAction) -> Result<(), FieldError> {
-    let redirects =
-        config.internal_redirect_action == InternalRedirectAction::HandleInternalRedirect as i32;
     let refused = [
         (config.path_rewrite_policy.is_some(), "path_rewrite_policy"),
         (!config.path_rewrite.is_empty(), "path_rewrite"),
         (config.retry_policy_typed_config.is_some(), "retry_policy_typed_config"),
         (config.cors.is_some(), "cors"),
         (config.grpc_timeout_offset.is_some(), "grpc_timeout_offset"),
-        (config.internal_redirect_policy.is_some() || redirects, "internal_redirect_policy"),
         (config.hedge_policy.is_some(), "hedge_policy"),
     ];
     match refused.iter().find(|(set, _)| *set) {

@@ -1,13 +1,17 @@
 //! Retry policies.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use smallvec::SmallVec;
-use weft_filters::config::{FieldError, Within, decode, header_matcher, opt_duration};
-use weft_model::{Labels, RetryOn, RetryPolicy};
+use weft_filters::config::{FieldError, Within, decode, header_matcher, header_name, opt_duration};
+use weft_model::{Labels, RateLimitedBackOff, ResetFormat, RetryOn, RetryPolicy};
 use weft_xds_proto::pb::envoy::config::route::v3::{
     RetryPolicy as PbRetry,
-    retry_policy::{RetryBackOff, RetryHostPredicate, retry_host_predicate::ConfigType},
+    retry_policy::{
+        RateLimitedRetryBackOff, ResetHeaderFormat, RetryBackOff, RetryHostPredicate,
+        retry_host_predicate::ConfigType,
+    },
 };
 use weft_xds_proto::pb::envoy::extensions::retry::host::omit_host_metadata::v3::OmitHostMetadataConfig;
 
@@ -18,11 +22,12 @@ use crate::compile::endpoint;
 pub(super) fn retry(config: &PbRetry) -> Result<RetryPolicy, FieldError> {
     let refused = [
         (!config.retriable_request_headers.is_empty(), "retriable_request_headers"),
-        (config.rate_limited_retry_back_off.is_some(), "rate_limited_retry_back_off"),
+        (config.retry_priority.is_some(), "retry_priority"),
     ];
     if let Some((_, field)) = refused.iter().find(|(set, _)| *set) {
         return Err(FieldError::unsupported(field));
     }
+    let rate_limited = config.rate_limited_retry_back_off.as_ref().map(rate_limited).transpose();
     let mut status_codes = SmallVec::new();
     for (index, code) in config.retriable_status_codes.iter().enumerate() {
         let code =
@@ -48,6 +53,7 @@ pub(super) fn retry(config: &PbRetry) -> Result<RetryPolicy, FieldError> {
         headers,
         base_interval,
         max_interval,
+        rate_limited: rate_limited.within("rate_limited_retry_back_off")?.map(Arc::new),
         avoid_previous_hosts: avoided.previous,
         avoid_canaries: avoided.canaries,
         avoid_labels: avoided.labels,
@@ -96,6 +102,24 @@ fn avoid(predicate: &RetryHostPredicate, avoided: &mut Avoided) -> Result<(), Fi
         }
     }
     Ok(())
+}
+
+/// `rate_limited_retry_back_off.max_interval` when it is not set.
+const LONGEST_RESET: Duration = Duration::from_secs(300);
+
+fn rate_limited(config: &RateLimitedRetryBackOff) -> Result<RateLimitedBackOff, FieldError> {
+    if config.reset_headers.is_empty() {
+        return Err(FieldError::missing("reset_headers"));
+    }
+    let mut headers = Vec::with_capacity(config.reset_headers.len());
+    for (index, header) in config.reset_headers.iter().enumerate() {
+        let name = header_name(&header.name).within("name").within_item("reset_headers", index)?;
+        let timestamp = header.format == ResetHeaderFormat::UnixTimestamp as i32;
+        let format = if timestamp { ResetFormat::UnixTimestamp } else { ResetFormat::Seconds };
+        headers.push((name, format));
+    }
+    let max = opt_duration(config.max_interval.as_ref(), "max_interval")?;
+    Ok(RateLimitedBackOff { headers, max: max.unwrap_or(LONGEST_RESET) })
 }
 
 fn back_off(config: Option<&RetryBackOff>) -> Result<(Duration, Duration), FieldError> {
