@@ -25,4 +25,5 @@ pub use scalars::{
 };
 pub use services::{GrpcTarget, HttpTarget, data_source, grpc_service, http_uri, plain_header};
 pub(crate) use templates::path_template;
-pub(crate) use values::metadata_matcher;
+pub use templates::template_rewrite;
+pub(crate) use values::{metadata_matcher, state_matcher};

@@ -7,6 +7,7 @@ mod authorization;
 mod bucket;
 mod cluster_counters;
 mod coding;
+mod conditions;
 pub mod config;
 mod grpc;
 mod http;

@@ -9,7 +9,7 @@ use weft_filter_api::ConnectionFacts;
 use weft_route::{HeaderField, HeaderMatcher, HeaderTest, RequestView, StringMatcher};
 use weft_telemetry::{Annotations, Counter, Scope};
 
-use crate::values::MetadataMatcher;
+use crate::values::{MetadataMatcher, StateMatcher};
 
 pub(crate) mod config;
 #[cfg(test)]
@@ -68,14 +68,7 @@ enum Rule {
     /// `direct_remote_ip`, and `source_ip`, which means the same.
     DirectRemoteIp(IpNet),
     RemoteIp(IpNet),
-    State(String, StateMatcher),
-}
-
-/// `FilterStateMatcher`
-#[derive(Clone, Debug)]
-enum StateMatcher {
-    Text(StringMatcher),
-    Address { ranges: Vec<IpNet>, invert: bool },
+    State(StateMatcher),
 }
 
 /// What is judged.
@@ -220,24 +213,8 @@ impl Rule {
             Self::Authenticated(name) => authenticated(connection, name.as_ref()),
             Self::DirectRemoteIp(range) => contains(range, connection.remote.ip()),
             Self::RemoteIp(range) => contains(range, subject.remote.ip()),
-            Self::State(key, matcher) => {
-                let of_connection = connection.annotations.as_deref();
-                let all = [subject.annotations, of_connection];
-                let object = all.into_iter().flatten().find_map(|all| all.state(key));
-                object.and_then(|object| object.as_str()).is_some_and(|text| matcher.matches(text))
-            }
-        }
-    }
-}
-
-impl StateMatcher {
-    fn matches(&self, text: &str) -> bool {
-        match self {
-            Self::Text(matcher) => matcher.matches(text),
-            Self::Address { ranges, invert } => {
-                let ip =
-                    text.parse::<IpAddr>().or_else(|_| text.parse().map(|a: SocketAddr| a.ip()));
-                ip.is_ok_and(|ip| ranges.iter().any(|range| contains(range, ip)) != *invert)
+            Self::State(matcher) => {
+                matcher.matches([subject.annotations, connection.annotations.as_deref()])
             }
         }
     }
@@ -258,6 +235,7 @@ fn holds_without_request(matcher: &HeaderMatcher) -> bool {
         query: None,
         headers: &empty,
         random: 0,
+        around: None,
     };
     match (&matcher.field, &matcher.test) {
         (HeaderField::Name(_), _) => matcher.holds(&view),

@@ -1,5 +1,8 @@
 //! Matchers for values of metadata and filter state (`type.matcher.v3.MetadataMatcher`, …).
 
+use std::net::{IpAddr, SocketAddr};
+
+use ipnet::IpNet;
 use serde_json::Value;
 use weft_route::StringMatcher;
 use weft_telemetry::Annotations;
@@ -43,6 +46,45 @@ impl MetadataMatcher {
     pub(crate) fn matches(&self, annotations: Option<&Annotations>) -> bool {
         let value = annotations.and_then(|all| all.find(&self.namespace, &self.path));
         self.value.matches(value) != self.invert
+    }
+}
+
+/// `FilterStateMatcher`
+#[derive(Clone, Debug)]
+pub(crate) struct StateMatcher {
+    /// `key`
+    pub(crate) key: String,
+    /// What is asked of the object.
+    pub(crate) test: StateTest,
+}
+
+/// What is asked of an object of filter state.
+#[derive(Clone, Debug)]
+pub(crate) enum StateTest {
+    /// `string_match`
+    Text(StringMatcher),
+    /// `address_match`
+    Address {
+        /// `ranges`
+        ranges: Vec<IpNet>,
+        /// `invert_match`
+        invert: bool,
+    },
+}
+
+impl StateMatcher {
+    /// Whether the object of the stream, or else that of its connection, matches.
+    pub(crate) fn matches(&self, all: [Option<&Annotations>; 2]) -> bool {
+        let object = all.into_iter().flatten().find_map(|all| all.state(&self.key));
+        let Some(text) = object.and_then(Value::as_str) else { return false };
+        match &self.test {
+            StateTest::Text(matcher) => matcher.matches(text),
+            StateTest::Address { ranges, invert } => {
+                let ip =
+                    text.parse::<IpAddr>().or_else(|_| text.parse().map(|a: SocketAddr| a.ip()));
+                ip.is_ok_and(|ip| ranges.iter().any(|range| range.contains(&ip)) != *invert)
+            }
+        }
     }
 }
 

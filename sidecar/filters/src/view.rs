@@ -17,5 +17,6 @@ pub(crate) fn request_view(head: &RequestHead) -> RequestView<'_> {
         query: head.uri.query(),
         headers: &head.headers,
         random: 0,
+        around: None,
     }
 }

@@ -11,7 +11,7 @@ use http::response::Parts as ResponseHead;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
 use weft_codec::Incoming;
 use weft_codec::http1::Refusal;
-use weft_filter_api::{BoxedBody, LocalReply, Protocol};
+use weft_filter_api::{BoxedBody, LocalReply, Protocol, StreamCx};
 use weft_model::{HeaderMutations, Route, RouteAction, Routes, ServerHeader, VirtualHost};
 use weft_route::{Outcome, RequestView};
 use weft_telemetry::{ResponseFlag, clock};
@@ -145,7 +145,7 @@ async fn refused(stream: &mut Stream, refusal: LocalReply) -> Box<Answer> {
     if !connection.manager.filters.is_empty() {
         let asked = Asked { head: stream.head.method == Method::HEAD, grpc };
         let seen = connection.routes();
-        let choice = choose(&connection, seen.as_deref(), &stream.head, Kind::default(), 0);
+        let choice = choose(&connection, seen.as_deref(), stream, Kind::default(), 0);
         let entries = connection.manager.filters.on(choice.route());
         Box::pin(filters::up(entries, stream, &mut answer, choice.route(), asked)).await;
     }
@@ -178,14 +178,14 @@ async fn run(stream: &mut Stream, kind: Kind) -> Box<Answer> {
     let connection = Rc::clone(&stream.connection);
     let mut seen = connection.routes();
     let random = fastrand::u64(..);
-    let mut choice = choose(&connection, seen.as_deref(), &stream.head, kind, random);
+    let mut choice = choose(&connection, seen.as_deref(), stream, kind, random);
     let mut refusal = None;
     if let (Choice::NoHost, Some(filter)) = (choice, &connection.manager.on_demand)
         && let Some(routes) = &seen
     {
         refusal = Box::pin(demand::virtual_host(filter, routes, stream)).await;
         seen = connection.routes();
-        choice = choose(&connection, seen.as_deref(), &stream.head, kind, random);
+        choice = choose(&connection, seen.as_deref(), stream, kind, random);
     }
     if let Choice::Route(Plan { host: VirtualHost { used: Some(used), .. }, .. }) = choice {
         used.mark();
@@ -207,7 +207,7 @@ async fn run(stream: &mut Stream, kind: Kind) -> Box<Answer> {
         refusal = filters::down(entries, stream, choice.route()).await;
         if refusal.is_none() && std::mem::take(&mut stream.cx.route_changed) {
             let kind = Kind { https: inbound::is_https(&stream.head.headers), ..kind };
-            choice = choose(&connection, seen.as_deref(), &stream.head, kind, random);
+            choice = choose(&connection, seen.as_deref(), stream, kind, random);
             stream.cx.route_name = choice.name();
         }
     }
@@ -234,13 +234,13 @@ async fn run(stream: &mut Stream, kind: Kind) -> Box<Answer> {
 fn choose<'a>(
     connection: &'a Rc<HttpConnection>,
     routes: Option<&'a SeenRoutes>,
-    head: &RequestHead,
+    stream: &Stream,
     kind: Kind,
     random: u64,
 ) -> Choice<'a> {
     let Some(routes) = routes else { return Choice::Nothing };
     let https = kind.https;
-    let found = routes.table.find(&view(head, https, random));
+    let found = routes.table.find(&view(&stream.head, &stream.cx, https, random));
     if let Outcome::NoRoute(host) | Outcome::Route(host, _) = found
         && host.require_tls.is_some()
         && !https
@@ -257,7 +257,12 @@ fn choose<'a>(
 }
 
 /// A request as the route table sees it.
-pub(crate) fn view(head: &RequestHead, https: bool, random: u64) -> RequestView<'_> {
+pub(crate) fn view<'a>(
+    head: &'a RequestHead,
+    cx: &'a StreamCx,
+    https: bool,
+    random: u64,
+) -> RequestView<'a> {
     RequestView {
         method: &head.method,
         scheme: if https { "https" } else { "http" },
@@ -266,6 +271,7 @@ pub(crate) fn view(head: &RequestHead, https: bool, random: u64) -> RequestView<
         query: head.uri.query(),
         headers: &head.headers,
         random,
+        around: Some(cx),
     }
 }
 

@@ -1,9 +1,12 @@
 //! What a route asks of a request besides host and path.
 
+use std::any::Any;
 use std::borrow::Cow;
+use std::fmt::Debug;
+use std::sync::Arc;
 
 use http::HeaderName;
-use http::header::HeaderMap;
+use http::header::{COOKIE, HeaderMap};
 use smallvec::SmallVec;
 
 use crate::{RequestView, StringMatcher};
@@ -15,6 +18,10 @@ pub struct Conditions {
     pub headers: SmallVec<[HeaderMatcher; 2]>,
     /// `RouteMatch.query_parameters`
     pub query: SmallVec<[QueryMatcher; 1]>,
+    /// `RouteMatch.cookies`
+    pub cookies: Vec<CookieMatcher>,
+    /// What is asked besides the request's head.
+    pub beyond: Vec<Arc<dyn Beyond>>,
     /// `RouteMatch.grpc`: only gRPC requests.
     pub grpc: bool,
     /// `RouteMatch.runtime_fraction`: only this part of all requests.
@@ -27,9 +34,47 @@ impl Conditions {
     pub fn hold(&self, request: &RequestView<'_>) -> bool {
         self.headers.iter().all(|header| header.holds(request))
             && self.query.iter().all(|query| query.holds(request.query))
+            && self.cookies.iter().all(|cookie| cookie.holds(request.headers))
+            && self.beyond.iter().all(|one| request.around.is_some_and(|all| one.holds(all)))
             && (!self.grpc || is_grpc(request.headers))
             && self.fraction.is_none_or(|fraction| fraction.contains(request.random))
     }
+}
+
+/// A condition on what is known of a request besides its head; what that is the caller knows
+/// ([`RequestView::around`]).
+pub trait Beyond: Debug + Send + Sync {
+    /// Whether the condition holds.
+    fn holds(&self, around: &dyn Any) -> bool;
+}
+
+/// One condition on a cookie (`route.v3.CookieMatcher`).
+#[derive(Clone, Debug)]
+pub struct CookieMatcher {
+    /// The cookie's name.
+    pub name: String,
+    /// The test of its value.
+    pub test: StringMatcher,
+    /// `invert_match`; an absent cookie does not match, inverted it does.
+    pub invert: bool,
+}
+
+impl CookieMatcher {
+    fn holds(&self, headers: &HeaderMap) -> bool {
+        let matched = cookie(headers, &self.name).is_some_and(|value| self.test.matches(value));
+        matched != self.invert
+    }
+}
+
+/// The value of the first cookie of a name, without the quotation marks around it.
+#[must_use]
+pub fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    let values = headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok());
+    let mut pairs = values.flat_map(|value| value.split(';')).filter_map(|one| one.split_once('='));
+    let (_, value) = pairs.find(|(known, _)| known.trim() == name)?;
+    let value = value.trim();
+    let bare = value.strip_prefix('"').and_then(|value| value.strip_suffix('"'));
+    Some(bare.unwrap_or(value))
 }
 
 fn is_grpc(headers: &HeaderMap) -> bool {

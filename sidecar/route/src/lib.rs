@@ -13,13 +13,16 @@ mod table;
 mod tree;
 
 pub use conditions::{
-    Conditions, Fraction, HeaderField, HeaderMatcher, HeaderTest, QueryMatcher, QueryTest,
+    Beyond, Conditions, CookieMatcher, Fraction, HeaderField, HeaderMatcher, HeaderTest,
+    QueryMatcher, QueryTest, cookie,
 };
 pub use paths::PathMatch;
 pub use strings::{StringMatcher, StringPattern};
 pub use table::{
     CompileError, CompiledHost, HostRule, Outcome, RouteRule, RouteTable, TableOptions,
 };
+
+use std::any::Any;
 
 use http::{HeaderMap, Method};
 
@@ -40,6 +43,8 @@ pub struct RequestView<'a> {
     pub headers: &'a HeaderMap,
     /// Chosen at random once for each request; decides on fractions.
     pub random: u64,
+    /// What else is known of it, for [`Beyond`].
+    pub around: Option<&'a dyn Any>,
 }
 
 #[cfg(doctest)]

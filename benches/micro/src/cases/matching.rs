@@ -65,6 +65,7 @@ fn route(
             query: None,
             headers: &headers,
             random: 0,
+            around: None,
         };
         let found = table.find(&request);
         assert!(matches!(found, Outcome::Route((), value) if *value == expected));

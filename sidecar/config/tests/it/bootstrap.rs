@@ -56,6 +56,7 @@ fn a_static_bootstrap_is_served_at_once() {
         query: None,
         headers: &http::HeaderMap::new(),
         random: 0,
+        around: None,
     };
     let Outcome::Route(_, route) = routes.table.find(&view) else { panic!("it has a route") };
     let RouteAction::Forward(forward) = &route.action else { panic!("it forwards") };

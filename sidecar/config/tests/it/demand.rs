@@ -91,6 +91,7 @@ impl Bench {
             query: None,
             headers: &http::HeaderMap::new(),
             random: 0,
+            around: None,
         };
         match routes.table.find(&view) {
             Outcome::Route(host, _) => {

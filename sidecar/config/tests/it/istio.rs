@@ -113,6 +113,7 @@ fn view<'a>(headers: &'a http::HeaderMap, path: &'a str) -> RequestView<'a> {
         query: None,
         headers,
         random: 0,
+        around: None,
     }
 }
 

@@ -210,6 +210,7 @@ fn a_route_may_come_before_its_cluster() {
         query: None,
         headers: &headers,
         random: 0,
+        around: None,
     };
     let weft_route::Outcome::Route(_, route) = routes.table.find(&view) else { panic!("a route") };
     let weft_model::RouteAction::Forward(forward) = &route.action else { panic!("forwards") };

@@ -1,25 +1,32 @@
 //! What a route matches, for route tables and for filters with rules of their own.
 
-use weft_route::{Conditions, PathMatch};
-use weft_xds_proto::pb::envoy::config::route::v3::{RouteMatch, route_match::PathSpecifier};
+use std::sync::Arc;
 
-use super::{FieldError, Within, full_regex, header_matcher, query_matcher, runtime_fraction};
+use weft_route::{Beyond, Conditions, CookieMatcher, PathMatch};
+use weft_xds_proto::pb::envoy::config::route::v3::{
+    CookieMatcher as PbCookie, RouteMatch, route_match::PathSpecifier,
+};
+
+use super::templates::template;
+use super::{
+    FieldError, Within, full_regex, header_matcher, metadata_matcher, query_matcher,
+    runtime_fraction, state_matcher, string_matcher,
+};
+use crate::conditions::StreamCondition;
 
 /// A `RouteMatch`.
 ///
 /// # Errors
 /// A field that is not supported, a broken expression, no path.
 pub fn route_match(config: &RouteMatch) -> Result<(PathMatch, Conditions), FieldError> {
-    let refused = [
-        (!config.cookies.is_empty(), "cookies"),
-        (config.tls_context.is_some(), "tls_context"),
-        (!config.dynamic_metadata.is_empty(), "dynamic_metadata"),
-        (!config.filter_state.is_empty(), "filter_state"),
-    ];
-    if let Some((_, field)) = refused.iter().find(|(set, _)| *set) {
-        return Err(FieldError::unsupported(field));
+    let mut conditions = Conditions {
+        grpc: config.grpc.is_some(),
+        beyond: beyond(config)?,
+        ..Conditions::default()
+    };
+    for (index, matcher) in config.cookies.iter().enumerate() {
+        conditions.cookies.push(cookie_matcher(matcher).within_item("cookies", index)?);
     }
-    let mut conditions = Conditions { grpc: config.grpc.is_some(), ..Conditions::default() };
     for (index, matcher) in config.headers.iter().enumerate() {
         conditions.headers.push(header_matcher(matcher).within_item("headers", index)?);
     }
@@ -30,6 +37,35 @@ pub fn route_match(config: &RouteMatch) -> Result<(PathMatch, Conditions), Field
         conditions.fraction = runtime_fraction(fraction).within("runtime_fraction")?;
     }
     Ok((path(config)?, conditions))
+}
+
+fn cookie_matcher(config: &PbCookie) -> Result<CookieMatcher, FieldError> {
+    if config.name.is_empty() {
+        return Err(FieldError::missing("name"));
+    }
+    let test = config.string_match.as_ref().ok_or_else(|| FieldError::missing("string_match"))?;
+    let test = string_matcher(test).within("string_match")?;
+    Ok(CookieMatcher { name: config.name.clone(), test, invert: config.invert_match })
+}
+
+/// Conditions on metadata, filter state and the client's certificate.
+fn beyond(config: &RouteMatch) -> Result<Vec<Arc<dyn Beyond>>, FieldError> {
+    let mut all = Vec::new();
+    for (index, matcher) in config.dynamic_metadata.iter().enumerate() {
+        let matcher = metadata_matcher(matcher).within_item("dynamic_metadata", index)?;
+        all.push(StreamCondition::Metadata(matcher));
+    }
+    for (index, matcher) in config.filter_state.iter().enumerate() {
+        let matcher = state_matcher(matcher).within_item("filter_state", index)?;
+        all.push(StreamCondition::State(matcher));
+    }
+    if let Some(tls) = &config.tls_context {
+        // A certificate that can't be verified ends the handshake: one that is there is valid.
+        let flags = [tls.presented.as_ref(), tls.validated.as_ref()];
+        let wanted = flags.into_iter().flatten();
+        all.extend(wanted.map(|flag| StreamCondition::Certificate(flag.value)));
+    }
+    Ok(all.into_iter().map(|one| Arc::new(one) as Arc<dyn Beyond>).collect())
 }
 
 fn path(config: &RouteMatch) -> Result<PathMatch, FieldError> {
@@ -55,6 +91,8 @@ fn path(config: &RouteMatch) -> Result<PathMatch, FieldError> {
             PathMatch::Regex(full_regex(&regex.regex).within("safe_regex")?)
         }
         Some(Spec::ConnectMatcher(_)) => PathMatch::Connect,
-        Some(Spec::PathMatchPolicy(_)) => return Err(FieldError::unsupported("path_match_policy")),
+        Some(Spec::PathMatchPolicy(policy)) => {
+            PathMatch::Regex(template(policy).within("path_match_policy")?)
+        }
     })
 }

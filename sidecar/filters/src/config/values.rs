@@ -1,12 +1,12 @@
 //! Envoy's matchers for values, as those of the request path.
 
 use weft_xds_proto::pb::envoy::r#type::matcher::v3::{
-    MetadataMatcher as PbMetadata, ValueMatcher as PbValue, double_matcher, list_matcher,
-    metadata_matcher::path_segment, value_matcher,
+    FilterStateMatcher, MetadataMatcher as PbMetadata, ValueMatcher as PbValue, double_matcher,
+    filter_state_matcher::Matcher, list_matcher, metadata_matcher::path_segment, value_matcher,
 };
 
-use super::{FieldError, Within, string_matcher};
-use crate::values::{MetadataMatcher, ValueMatcher};
+use super::{FieldError, Within, network, string_matcher};
+use crate::values::{MetadataMatcher, StateMatcher, StateTest, ValueMatcher};
 
 /// How deep matchers may be nested.
 const DEPTH: usize = 16;
@@ -33,6 +33,29 @@ pub(crate) fn metadata_matcher(config: &PbMetadata) -> Result<MetadataMatcher, F
         value: value_matcher(value, DEPTH).within("value")?,
         invert: config.invert,
     })
+}
+
+/// A condition on filter state.
+pub(crate) fn state_matcher(config: &FilterStateMatcher) -> Result<StateMatcher, FieldError> {
+    if config.key.is_empty() {
+        return Err(FieldError::missing("key"));
+    }
+    let test = match &config.matcher {
+        Some(Matcher::StringMatch(matcher)) => {
+            StateTest::Text(string_matcher(matcher).within("string_match")?)
+        }
+        Some(Matcher::AddressMatch(matcher)) => {
+            let mut ranges = Vec::with_capacity(matcher.ranges.len());
+            for (index, range) in matcher.ranges.iter().enumerate() {
+                let length = range.prefix_len.as_ref().map(|length| length.value);
+                let range = network(&range.address_prefix, length);
+                ranges.push(range.within_item("address_match.ranges", index)?);
+            }
+            StateTest::Address { ranges, invert: matcher.invert_match }
+        }
+        None => return Err(FieldError::missing("string_match")),
+    };
+    Ok(StateMatcher { key: config.key.clone(), test })
 }
 
 fn value_matcher(config: &PbValue, depth: usize) -> Result<ValueMatcher, FieldError> {

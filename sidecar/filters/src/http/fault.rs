@@ -48,6 +48,7 @@ impl Fault {
             query: head.uri.query(),
             headers: &head.headers,
             random: 0,
+            around: None,
         };
         self.headers.iter().all(|matcher| matcher.holds(&view))
     }

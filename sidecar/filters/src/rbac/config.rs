@@ -8,14 +8,12 @@ use weft_xds_proto::pb::envoy::config::rbac::v3::{
     permission::Rule as PbRule, principal::Identifier, rbac::Action as PbAction,
 };
 use weft_xds_proto::pb::envoy::extensions::path::r#match::uri_template::v3::UriTemplateMatchConfig;
-use weft_xds_proto::pb::envoy::r#type::matcher::v3::{
-    FilterStateMatcher, PathMatcher, filter_state_matcher::Matcher, path_matcher::Rule as PathRule,
-};
+use weft_xds_proto::pb::envoy::r#type::matcher::v3::{PathMatcher, path_matcher::Rule as PathRule};
 
-use super::{Action, Policy, Rule, Rules, StateMatcher};
+use super::{Action, Policy, Rule, Rules};
 use crate::config::{
-    FieldError, Within, cidr, decode, header_matcher, metadata_matcher, network, path_template,
-    string_matcher,
+    FieldError, Within, cidr, decode, header_matcher, metadata_matcher, path_template,
+    state_matcher, string_matcher,
 };
 
 /// How deep rules may be nested.
@@ -137,7 +135,9 @@ fn principal(config: &Principal, depth: usize) -> Result<Rule, FieldError> {
             Rule::Metadata(metadata_matcher(matcher).within("metadata")?)
         }
         Identifier::SourcedMetadata(source) => sourced(source).within("sourced_metadata")?,
-        Identifier::FilterState(matcher) => state(matcher).within("filter_state")?,
+        Identifier::FilterState(matcher) => {
+            Rule::State(state_matcher(matcher).within("filter_state")?)
+        }
         Identifier::Custom(_) => return Err(FieldError::unsupported("custom")),
     })
 }
@@ -166,26 +166,4 @@ fn template(extension: &TypedExtensionConfig) -> Result<Rule, FieldError> {
     let expression = expression.within("typed_config")?;
     let regex = Regex::new(&expression);
     Ok(Rule::Template(regex.map_err(|error| FieldError::new(error.to_string()))?))
-}
-
-fn state(config: &FilterStateMatcher) -> Result<Rule, FieldError> {
-    if config.key.is_empty() {
-        return Err(FieldError::missing("key"));
-    }
-    let matcher = match &config.matcher {
-        Some(Matcher::StringMatch(matcher)) => {
-            StateMatcher::Text(string_matcher(matcher).within("string_match")?)
-        }
-        Some(Matcher::AddressMatch(matcher)) => {
-            let mut ranges = Vec::with_capacity(matcher.ranges.len());
-            for (index, range) in matcher.ranges.iter().enumerate() {
-                let length = range.prefix_len.as_ref().map(|length| length.value);
-                let range = network(&range.address_prefix, length);
-                ranges.push(range.within_item("address_match.ranges", index)?);
-            }
-            StateMatcher::Address { ranges, invert: matcher.invert_match }
-        }
-        None => return Err(FieldError::missing("string_match")),
-    };
-    Ok(Rule::State(config.key.clone(), matcher))
 }

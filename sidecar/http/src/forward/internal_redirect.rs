@@ -76,7 +76,7 @@ fn next(
     if !policy.cross_scheme && https != target_https {
         return None;
     }
-    let followed = stream.cx.state.get_or_insert_default::<Followed>();
+    let mut followed = stream.cx.state.get::<Followed>().cloned().unwrap_or_default();
     if followed.count >= policy.max {
         return None;
     }
@@ -86,14 +86,15 @@ fn next(
     copy_headers(policy, &answer.head.headers, &mut head.headers);
     set_authority(&mut head, &HeaderValue::from_str(target.authority()?.as_str()).ok()?);
     set_path(&mut head, target.path_and_query().map_or("/", |path| path.as_str()));
-    let found = plan.routes.table.find(&view(&head, https, plan.random));
+    let found = plan.routes.table.find(&view(&head, &stream.cx, https, plan.random));
     let Outcome::Route(_, route) = found else { return None };
-    let accepts = |predicate| accepts(predicate, followed, plan.route, route, https, target_https);
+    let accepts = |predicate| accepts(predicate, &followed, plan.route, route, https, target_https);
     if !policy.predicates.iter().all(accepts) {
         return None;
     }
     followed.count += 1;
     followed.ways.push((plan.route.name.clone(), route.name.clone()));
+    stream.cx.state.insert(followed);
     if answer.head.status == StatusCode::SEE_OTHER
         && !matches!(head.method, Method::GET | Method::HEAD)
     {

@@ -196,6 +196,7 @@ fn has_retriable_header(policy: &RetryPolicy, headers: &HeaderMap) -> bool {
         query: None,
         headers,
         random: 0,
+        around: None,
     };
     policy.headers.iter().any(|matcher| matcher.holds(&view))
 }

@@ -22,6 +22,7 @@ pub(crate) fn policy(on: u32, retries: u32) -> RetryPolicy {
         headers: Vec::new(),
         base_interval: Duration::from_millis(1),
         max_interval: Duration::from_millis(10),
+        rate_limited: None,
         avoid_previous_hosts: true,
         avoid_canaries: false,
         avoid_labels: None,

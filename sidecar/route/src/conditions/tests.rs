@@ -28,6 +28,7 @@ impl Asked {
             query: self.query,
             headers: &self.headers,
             random: self.random,
+            around: None,
         }
     }
 }

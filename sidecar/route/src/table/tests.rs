@@ -35,6 +35,7 @@ fn view<'a>(path: &'a str, headers: &'a HeaderMap) -> RequestView<'a> {
         query: Some("q=/b"),
         headers,
         random: 0,
+        around: None,
     }
 }
 

@@ -5,15 +5,15 @@ use std::time::Duration;
 
 use http::StatusCode;
 use weft_filters::config::{
-    FieldError, Within, header_mutations, header_name, limit, opt_duration, regex_substitution,
-    runtime_fraction,
+    FieldError, Within, decode, header_mutations, header_name, limit, opt_duration,
+    regex_substitution, runtime_fraction, template_rewrite,
 };
 use weft_model::{
     ClusterChoice, Forward, HashPolicy, HashSource, HostRewrite, Labels, Mirror, PathRewrite,
     WeightedCluster, WeightedClusters,
 };
 use weft_route::{HeaderField, PathMatch};
-use weft_xds_proto::pb::envoy::config::core::v3::RoutingPriority;
+use weft_xds_proto::pb::envoy::config::core::v3::{RoutingPriority, TypedExtensionConfig};
 use weft_xds_proto::pb::envoy::config::route::v3::{
     RouteAction, WeightedCluster as PbWeighted,
     route_action::{
@@ -22,6 +22,7 @@ use weft_xds_proto::pb::envoy::config::route::v3::{
     },
     weighted_cluster::{ClusterWeight, cluster_weight::HostRewriteSpecifier as WeightHost},
 };
+use weft_xds_proto::pb::envoy::extensions::path::rewrite::uri_template::v3::UriTemplateRewriteConfig;
 
 use super::internal_redirect::internal_redirect;
 use super::redirect::{prefix_rewrite, regex_rewrite};
@@ -80,7 +81,6 @@ pub(super) fn forward(
 #[expect(deprecated, reason = "the older fields have to be refused by name")]
 fn refuse(config: &RouteAction) -> Result<(), FieldError> {
     let refused = [
-        (config.path_rewrite_policy.is_some(), "path_rewrite_policy"),
         (!config.path_rewrite.is_empty(), "path_rewrite"),
         (config.retry_policy_typed_config.is_some(), "retry_policy_typed_config"),
         (config.cors.is_some(), "cors"),
@@ -167,6 +167,9 @@ fn durations(config: &RouteAction) -> Result<Durations, FieldError> {
 }
 
 fn path_rewrite(config: &RouteAction, path: &PathMatch) -> Result<PathRewrite, FieldError> {
+    if let Some(policy) = &config.path_rewrite_policy {
+        return template_of(policy, path).within("path_rewrite_policy");
+    }
     match (&config.regex_rewrite, config.prefix_rewrite.as_str()) {
         (None, "") => Ok(PathRewrite::Keep),
         (None, with) => Ok(prefix_rewrite(path, with)),
@@ -175,6 +178,20 @@ fn path_rewrite(config: &RouteAction, path: &PathMatch) -> Result<PathRewrite, F
             Err(FieldError::at("regex_rewrite", "can't be combined with prefix_rewrite"))
         }
     }
+}
+
+fn template_of(
+    config: &TypedExtensionConfig,
+    path: &PathMatch,
+) -> Result<PathRewrite, FieldError> {
+    let any = config.typed_config.as_ref().ok_or_else(|| FieldError::missing("typed_config"))?;
+    let config: UriTemplateRewriteConfig = decode(any).within("typed_config")?;
+    let PathMatch::Regex(pattern) = path else {
+        return Err(FieldError::new("needs a path_match_policy"));
+    };
+    let rewrite = template_rewrite(&config.path_template_rewrite, pattern);
+    let substitution = rewrite.within("path_template_rewrite").within("typed_config")?;
+    Ok(PathRewrite::Regex { pattern: pattern.clone(), substitution })
 }
 
 fn host_rewrite(config: Option<&HostRewriteSpecifier>) -> Result<HostRewrite, FieldError> {
