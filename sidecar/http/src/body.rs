@@ -12,7 +12,7 @@ use weft_filter_api::{BodyError, BoxedBody};
 use weft_telemetry::ResponseFlag;
 use weft_upstream::UpstreamBody;
 
-use crate::forward::PER_TRY_IDLE;
+use crate::forward::{PER_TRY_IDLE, TRY_IDLE_COUNTER};
 use crate::stream::{End, Stream};
 use crate::timer::Expired;
 
@@ -145,6 +145,9 @@ impl ReplyBody {
                     Poll::Pending => Poll::Pending,
                     Poll::Ready(expired) => {
                         expired.count(&stream.connection.manager.stats);
+                        if expired == Expired::TryIdle {
+                            stream.count_for_cluster(TRY_IDLE_COUNTER);
+                        }
                         let (flag, details) = timed_out(expired);
                         self.cut_off(flag, details);
                         Poll::Ready(Some(Err(CutOff::TimedOut)))

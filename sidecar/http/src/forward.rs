@@ -33,7 +33,7 @@ use failure::Failure;
 use source::RequestSource;
 use tries::Tries;
 
-pub(crate) use failure::PER_TRY_IDLE;
+pub(crate) use failure::{PER_TRY_IDLE, TRY_IDLE_COUNTER};
 pub(crate) use hash::of_client;
 pub(crate) use prepare::rewritten_path;
 pub(crate) use timeouts::Limits;
@@ -95,7 +95,14 @@ pub(crate) async fn forward(plan: &Plan<'_>, action: &Forward, stream: &mut Stre
         Ok(mut answer) => {
             if let Some(policy) = follows
                 && policy.codes.contains(&answer.head.status.as_u16())
-                && internal_redirect::follow(plan, policy, stream, &answer, &source, kept.as_deref())
+                && internal_redirect::follow(
+                    plan,
+                    policy,
+                    stream,
+                    &answer,
+                    &source,
+                    kept.as_deref(),
+                )
             {
                 return answer;
             }

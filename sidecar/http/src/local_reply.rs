@@ -11,16 +11,16 @@ use crate::stream::Stream;
 
 const PLAIN: HeaderValue = HeaderValue::from_static("text/plain");
 
-/// Changes a reply as the first mapper that fits says, then gives its body its format; `grpc`: the
-/// body becomes a header's value.
-pub(crate) fn apply(config: &LocalReplies, stream: &Stream, reply: &mut LocalReply, grpc: bool) {
+/// Changes a reply as the first mapper that fits says, then gives its body its format.
+pub(crate) fn apply(config: &LocalReplies, stream: &Stream, reply: &mut LocalReply) {
     let before = reply.body.clone();
     let kind = reply.headers.get(CONTENT_TYPE).cloned();
     let fits = |reply: &LocalReply| {
         let record = record(stream, reply);
-        config.mappers.iter().find(|mapper| {
-            mapper.filter.as_ref().is_none_or(|filter| filter.admits(&record))
-        })
+        config
+            .mappers
+            .iter()
+            .find(|mapper| mapper.filter.as_ref().is_none_or(|filter| filter.admits(&record)))
     };
     let mapper = fits(reply);
     if let Some(mapper) = mapper {
@@ -38,11 +38,7 @@ pub(crate) fn apply(config: &LocalReplies, stream: &Stream, reply: &mut LocalRep
     }
     let format = mapper.and_then(|mapper| mapper.format.as_ref()).or(config.format.as_ref());
     if let Some(format) = format {
-        let mut body = format.template.body(&record(stream, reply));
-        if grpc && body.last() == Some(&b'\n') {
-            body.pop();
-        }
-        reply.body = Bytes::from(body);
+        reply.body = Bytes::from(format.template.body(&record(stream, reply)));
     }
     let named = reply.headers.get(CONTENT_TYPE) != kind.as_ref();
     if reply.body != before && !named {

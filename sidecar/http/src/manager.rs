@@ -22,7 +22,7 @@ use crate::connection::{HttpConnection, SeenRoutes};
 use crate::filters::{self, Asked};
 use crate::inbound::{self, Kind};
 use crate::mutate;
-use crate::stream::Stream;
+use crate::stream::{End, Stream};
 use crate::upgrade::{self, Far, Near};
 use crate::{date, demand, forward, local_reply, names, redirect, reply, trace};
 
@@ -165,7 +165,7 @@ pub(crate) fn refuse(connection: &Rc<HttpConnection>, refusal: Refusal) -> Respo
     stream.cx.details = refusal.details().into();
     let mut reply = LocalReply::text(refusal.status(), refusal.text(), refusal.details());
     if let Some(config) = &connection.manager.local_replies {
-        local_reply::apply(config, &stream, &mut reply, false);
+        local_reply::apply(config, &stream, &mut reply);
     }
     let (mut head, body) = reply::head_and_body(reply, false);
     finish_head(&stream, &mut head, false);
@@ -220,7 +220,8 @@ async fn run(stream: &mut Stream, kind: Kind) -> Box<Answer> {
             local(stream, reply, kind.grpc)
         }
     };
-    if std::mem::take(&mut stream.redirected) {
+    if stream.end == End::Again {
+        stream.end = End::Open;
         drop(answer);
         return Box::pin(run(stream, kind)).await;
     }
@@ -336,7 +337,7 @@ fn direct(plan: &Plan<'_>, stream: &mut Stream, reply: LocalReply) -> Box<Answer
 pub(crate) fn local(stream: &mut Stream, mut reply: LocalReply, grpc: bool) -> Box<Answer> {
     stream.cx.details = reply.details.clone();
     if let Some(config) = &stream.connection.manager.local_replies {
-        local_reply::apply(config, stream, &mut reply, grpc);
+        local_reply::apply(config, stream, &mut reply);
     }
     let (head, body) = reply::head_and_body(reply, grpc);
     Box::new(Answer { head, body: AnswerBody::Local(body) })

@@ -17,12 +17,15 @@ pub(crate) fn head_and_body(reply: LocalReply, grpc: bool) -> (ResponseHead, Byt
         return (head, Bytes::new());
     }
     head.status = reply.status;
+    if !has_body(reply.status) {
+        return (head, Bytes::new());
+    }
     if !reply.body.is_empty() {
         head.headers.insert(CONTENT_LENGTH, HeaderValue::from(reply.body.len()));
         if !head.headers.contains_key(CONTENT_TYPE) {
             head.headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
         }
-    } else if has_body(reply.status) {
+    } else {
         head.headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
     }
     (head, reply.body)

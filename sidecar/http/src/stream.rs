@@ -49,8 +49,6 @@ pub(crate) struct Stream {
     pub(crate) sent: u64,
     /// Whether the client left before it could be answered.
     pub(crate) abandoned: bool,
-    /// Whether the request was replaced by the one that a redirect asks for.
-    pub(crate) redirected: bool,
     pub(crate) end: End,
 }
 
@@ -64,6 +62,8 @@ pub(crate) enum End {
     Whole,
     /// By a limit that has no flag of its own.
     Limit,
+    /// Not yet: it goes on with the request that a redirect asks for.
+    Again,
 }
 
 /// How far a request's body has come; shared with the body itself.
@@ -175,7 +175,6 @@ impl Stream {
             status: 0,
             sent: 0,
             abandoned: false,
-            redirected: false,
             end: End::Open,
         };
         Box::write(place, stream)
@@ -303,9 +302,7 @@ impl Stream {
         if let Some(limit) = self.limits.one_try {
             self.timer.limit_try(clock::now().checked_add(limit));
         }
-        if let Some(limit) = self.limits.try_idle {
-            self.timer.limit_try_idle(Some(limit));
-        }
+        self.timer.set_trying(true);
     }
 
     fn request_is_over(&mut self, now: Instant) {
@@ -346,6 +343,21 @@ impl Stream {
     /// Whether the request has been received whole.
     pub(crate) fn request_ended(&self) -> bool {
         self.progress.as_ref().is_none_or(|progress| progress.ended.get())
+    }
+
+    /// Counts something rare for the stream's cluster: it is registered when it is counted.
+    pub(crate) fn count_for_cluster(&self, name: &str) {
+        let snapshot = self.connection.worker.snapshot.borrow();
+        let cluster = self.cx.cluster.as_ref().and_then(|name| snapshot.clusters.get(&**name));
+        if let Some(handle) = cluster {
+            handle.stats_scope().counter(name).inc();
+        }
+    }
+
+    /// So much was received of what is no longer HTTP.
+    pub(crate) fn received(&mut self, bytes: u64) {
+        let progress = self.progress.get_or_insert_with(|| Rc::new(RequestProgress::over()));
+        progress.received.set(progress.received.get() + bytes);
     }
 
     /// Whether a response was begun.

@@ -17,8 +17,8 @@ use weft_telemetry::{LogRecord, ResponseFlag, ResponseFlags};
 use weft_upstream::{PickContext, UpstreamError, UpstreamStream, WorkerCluster};
 
 use crate::demand;
-use crate::tcp_tunnel::{self, Tunnel};
 use crate::forward::of_client;
+use crate::tcp_tunnel::{self, Tunnel};
 use crate::worker::WorkerCx;
 use preface::{Prefaced, Told};
 use watch::Watch;

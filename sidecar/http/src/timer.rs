@@ -1,5 +1,6 @@
 //! The one timer of a stream, for all of its time limits.
 
+use std::num::NonZeroU32;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -45,8 +46,10 @@ pub(crate) struct StreamTimer {
     duration: Option<Instant>,
     request: Option<Instant>,
     idle: Option<Duration>,
-    /// How long the upstream may be silent in one try.
-    try_idle: Option<Duration>,
+    /// How long the upstream may be silent in one try, milliseconds.
+    try_idle: Option<NonZeroU32>,
+    /// Whether such a try is on its way.
+    trying: bool,
     last_active: Instant,
     active: bool,
 }
@@ -62,6 +65,7 @@ impl StreamTimer {
             request: None,
             idle: None,
             try_idle: None,
+            trying: false,
             last_active: now,
             active: false,
         }
@@ -97,12 +101,18 @@ impl StreamTimer {
         self.one_try = at;
     }
 
-    /// Limits how long one try may be silent, from now on.
+    /// Limits how long a try may be silent, once it has begun.
     pub(crate) fn limit_try_idle(&mut self, idle: Option<Duration>) {
-        if idle.is_some() {
+        let millis = idle.and_then(|idle| u32::try_from(idle.as_millis()).ok());
+        self.try_idle = millis.and_then(NonZeroU32::new);
+    }
+
+    /// A try whose request is whole begins, or is over.
+    pub(crate) fn set_trying(&mut self, trying: bool) {
+        if self.try_idle.is_some() {
+            self.trying = trying;
             self.last_active = clock::now();
         }
-        self.try_idle = idle;
     }
 
     /// Something was sent or received.
@@ -112,11 +122,13 @@ impl StreamTimer {
 
     /// Ready when a limit is passed. To be polled when nothing else can go on.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Expired> {
-        if std::mem::take(&mut self.active) && (self.idle.is_some() || self.try_idle.is_some()) {
+        if std::mem::take(&mut self.active) && (self.idle.is_some() || self.trying) {
             self.last_active = clock::now();
         }
         let after = |idle: Option<Duration>| self.last_active.checked_add(idle?);
-        let (idle, try_idle) = (after(self.idle), after(self.try_idle));
+        let silence = self.try_idle.filter(|_| self.trying);
+        let silence = silence.map(|millis| Duration::from_millis(millis.get().into()));
+        let (idle, try_idle) = (after(self.idle), after(silence));
         let limits = [self.response, self.one_try, try_idle, idle, self.duration, self.request];
         let Some(first) = limits.into_iter().flatten().min() else { return Poll::Pending };
         self.deadline.set(Some(first));

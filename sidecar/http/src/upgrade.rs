@@ -1,8 +1,8 @@
 //! Exchanges that leave HTTP, such as WebSocket and CONNECT: bytes are carried both ways.
 
+use http::StatusCode;
 use http::header::{CONNECTION, UPGRADE};
 use http::response::Parts as ResponseHead;
-use http::StatusCode;
 use tokio::task::spawn_local;
 use weft_codec::{CodecError, Incoming, Upgraded, Upgrading};
 use weft_net::{Phase, RelayCounters, RelayEnd, Side, relay};
@@ -75,9 +75,10 @@ pub(crate) fn start(near: Option<Near>, far: Box<Far>, mut stream: Box<Stream>) 
     };
     stream.connection.manager.stats.cx_upgrades_total.inc();
     spawn_local(async move {
+        let http1 = matches!(*far, Far::Connection(_));
         match (client.await, far.open().await) {
             (Ok(client), Ok((upstream, held))) => {
-                join(client, upstream, &mut stream).await;
+                join(client, upstream, http1, &mut stream).await;
                 drop(held);
             }
             (Err(_), _) => stream.cx.fail(
@@ -92,7 +93,9 @@ pub(crate) fn start(near: Option<Near>, far: Box<Far>, mut stream: Box<Stream>) 
     reply
 }
 
-async fn join(mut client: Upgraded, mut upstream: Upgraded, stream: &mut Stream) {
+/// Carries bytes; `http1`: the upstream's connection has left HTTP, so that its end is no good one, as
+/// Envoy has it.
+async fn join(mut client: Upgraded, mut upstream: Upgraded, http1: bool, stream: &mut Stream) {
     let counters = RelayCounters::default();
     let mut watch = stream.connection.drain.watch();
     let timers = stream.connection.worker.timers.clone();
@@ -103,10 +106,16 @@ async fn join(mut client: Upgraded, mut upstream: Upgraded, stream: &mut Stream)
         end = ends => Some(end),
         () = watch.reached(Phase::Forced) => None,
     };
-    if let Some(RelayEnd::SecondClosed | RelayEnd::SecondFailed(_)) = end {
+    let cut_off = match end {
+        Some(RelayEnd::SecondClosed) => http1,
+        Some(RelayEnd::SecondFailed(_)) => true,
+        _ => false,
+    };
+    if cut_off {
         stream.cx.flags.set(ResponseFlag::UpstreamConnectionTermination);
         stream.cx.details = UPSTREAM_ENDED.into();
     }
     stream.sent = counters.backward.get();
+    stream.received(counters.forward.get());
     stream.end = End::Whole;
 }

@@ -186,7 +186,8 @@ fn log_filter_within(
     let deeper = depth.checked_sub(1).ok_or_else(|| FieldError::new("is nested too deeply"))?;
     let all = |filters: &[AccessLogFilter]| -> Result<Vec<Option<LogFilter>>, FieldError> {
         let each = filters.iter().enumerate();
-        each.map(|(index, one)| log_filter_within(one, deeper).within_item("filters", index)).collect()
+        each.map(|(index, one)| log_filter_within(one, deeper).within_item("filters", index))
+            .collect()
     };
     Ok(match &config.filter_specifier {
         None => return Err(FieldError::new("has no condition")),

@@ -12,6 +12,9 @@ use crate::timer::Expired;
 /// `%RESPONSE_CODE_DETAILS%` of a try whose upstream was silent for too long.
 pub(crate) const PER_TRY_IDLE: &str = "upstream_per_try_idle_timeout";
 
+/// Counts those tries for their cluster.
+pub(crate) const TRY_IDLE_COUNTER: &str = "upstream_rq_per_try_idle_timeout";
+
 /// Why a try gave no response.
 #[derive(Debug)]
 pub(super) enum Failure {

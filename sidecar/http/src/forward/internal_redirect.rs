@@ -14,15 +14,17 @@ use super::source::RequestSource;
 use crate::inbound::{authority, set_authority, set_path};
 use crate::manager::{Answer, Plan, view};
 use crate::names;
-use crate::stream::{Stream, copy_of};
+use crate::stream::{End, Stream, copy_of};
 
 /// Where a request was led so far.
 #[derive(Clone, Debug, Default)]
 struct Followed {
     count: u32,
     /// From which route to which.
-    ways: Vec<(Option<Arc<str>>, Option<Arc<str>>)>,
+    ways: Vec<(RouteName, RouteName)>,
 }
+
+type RouteName = Option<Arc<str>>;
 
 /// Makes the request that a redirect asks for the stream's, so that it is handled once more; whether
 /// it was possible. `sent`: the request as it was sent.
@@ -36,13 +38,7 @@ pub(super) fn follow(
 ) -> bool {
     let next = next(plan, policy, stream, answer, source, sent);
     let outcome = if next.is_some() { "succeeded" } else { "failed" };
-    if let Some(cluster) = &stream.cx.cluster
-        && let Some(handle) = plan.connection.worker.snapshot.borrow().clusters.get(&**cluster)
-    {
-        // Rare: registered when it is counted.
-        let name = format!("upstream_internal_redirect_{outcome}_total");
-        handle.stats_scope().counter(&name).inc();
-    }
+    stream.count_for_cluster(&format!("upstream_internal_redirect_{outcome}_total"));
     let Some((head, body)) = next else { return false };
     stream.head = head;
     stream.incoming = None;
@@ -50,7 +46,10 @@ pub(super) fn follow(
         let callouts = plan.connection.worker.callouts.clone();
         Box::new(StreamIo::new(MessageBody::full(body), callouts))
     });
-    stream.redirected = true;
+    stream.end = End::Again;
+    stream.cx.cluster = None;
+    stream.cx.upstream_host = None;
+    stream.cx.upstream_local = None;
     true
 }
 

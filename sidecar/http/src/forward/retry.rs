@@ -103,7 +103,7 @@ impl<'a> Retries<'a> {
         }
         self.used += 1;
         stream.timer.limit_try(None);
-        stream.timer.limit_try_idle(None);
+        stream.timer.set_trying(false);
         let pause = match self.asked.take() {
             // At least that long, and up to half of it more.
             Some(asked) => asked.mul_f64(1.0 + fastrand::f64() / 2.0),

@@ -17,8 +17,6 @@ pub(crate) struct Limits {
     pub(crate) response: Option<Duration>,
     /// For one try.
     pub(crate) one_try: Option<Duration>,
-    /// For the silence of the upstream in one try.
-    pub(crate) try_idle: Option<Duration>,
 }
 
 /// Finds the limits and sets those that hold at once.
@@ -40,7 +38,10 @@ pub(super) fn limits(plan: &Plan<'_>, action: &Forward, stream: &mut Stream) -> 
     }
     let one_try = action.retry.as_ref().and_then(|retry| retry.per_try_timeout);
     let try_idle = action.retry.as_ref().and_then(|retry| retry.per_try_idle_timeout);
-    let mut limits = Limits { response: action.timeout, one_try, try_idle };
+    if try_idle.is_some() {
+        stream.timer.limit_try_idle(try_idle);
+    }
+    let mut limits = Limits { response: action.timeout, one_try };
     if plan.kind.grpc
         && let Some(max) = action.grpc_timeout_max
     {

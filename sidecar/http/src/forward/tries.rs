@@ -15,7 +15,7 @@ use super::failure::Failure;
 use super::hash::Affinity;
 use super::retry::Retries;
 use super::source::RequestSource;
-use super::{hash, prepare, service_time};
+use super::{TRY_IDLE_COUNTER, hash, prepare, service_time};
 use crate::manager::{Answer, AnswerBody, Plan};
 use crate::names;
 use crate::stream::Stream;
@@ -83,7 +83,11 @@ impl Tries<'_> {
         }
     }
 
-    pub(super) async fn again(&self, stream: &mut Stream, retries: &mut Retries<'_>) -> Result<bool, Expired> {
+    pub(super) async fn again(
+        &self,
+        stream: &mut Stream,
+        retries: &mut Retries<'_>,
+    ) -> Result<bool, Expired> {
         // Retrying is rare: its future is kept out of the one of every request.
         Box::pin(retries.again(&self.target.cluster, self.action.high_priority, stream)).await
     }
@@ -121,11 +125,7 @@ impl Tries<'_> {
                 }
                 match expired {
                     Expired::Try => self.target.cluster.handle().stats().rq_per_try_timeout.inc(),
-                    Expired::TryIdle => {
-                        // Rare: registered when it is counted.
-                        let scope = self.target.cluster.handle().stats_scope();
-                        scope.counter("upstream_rq_per_try_idle_timeout").inc();
-                    }
+                    Expired::TryIdle => stream.count_for_cluster(TRY_IDLE_COUNTER),
                     _ => {}
                 }
                 return Err(Failure::Expired(expired));
@@ -215,7 +215,10 @@ impl Tries<'_> {
 }
 
 /// Waits for a future within the time limits of a stream.
-pub(super) async fn within<F: Future>(stream: &mut Stream, future: F) -> Result<F::Output, Expired> {
+pub(super) async fn within<F: Future>(
+    stream: &mut Stream,
+    future: F,
+) -> Result<F::Output, Expired> {
     let mut future = pin!(future);
     poll_fn(|cx| {
         if let Poll::Ready(done) = future.as_mut().poll(cx) {

@@ -32,7 +32,29 @@ fn ports_are_stripped_but_not_from_addresses() {
         ("a.com:", "a.com:"),
     ] {
         let mut head = head("/", &[("host", host)]);
-        strip_port(&mut head);
+        strip_port(&mut head, StripPort::Any, 1);
+        assert_eq!(authority(&head), expected);
+    }
+}
+
+#[test]
+fn a_port_that_is_not_the_listeners_may_stay() {
+    for (host, expected) in [("a.com:80", "a.com"), ("a.com:81", "a.com:81"), ("a.com", "a.com")] {
+        let mut head = head("/", &[("host", host)]);
+        strip_port(&mut head, StripPort::Matching, 80);
+        assert_eq!(authority(&head), expected);
+    }
+    let mut connect = head("a.com:80", &[]);
+    connect.method = Method::CONNECT;
+    strip_port(&mut connect, StripPort::Any, 80);
+    assert_eq!(authority(&connect), "a.com:80");
+}
+
+#[test]
+fn a_dot_behind_the_host_may_be_stripped() {
+    for (host, expected) in [("a.com.", "a.com"), ("a.com.:80", "a.com:80"), ("a.com", "a.com")] {
+        let mut head = head("/", &[("host", host)]);
+        strip_dot(&mut head);
         assert_eq!(authority(&head), expected);
     }
 }

@@ -27,10 +27,7 @@ impl JsonFormat {
     /// # Errors
     /// An operator is unknown or malformed, or the template holds something other than strings,
     /// numbers, booleans and maps of them.
-    pub fn compile(
-        template: &Map<String, Value>,
-        omit_empty: bool,
-    ) -> Result<Self, FormatError> {
+    pub fn compile(template: &Map<String, Value>, omit_empty: bool) -> Result<Self, FormatError> {
         Ok(Self { fields: compile_map(template, "")?, omit_empty })
     }
 

@@ -180,10 +180,7 @@ fn path_rewrite(config: &RouteAction, path: &PathMatch) -> Result<PathRewrite, F
     }
 }
 
-fn template_of(
-    config: &TypedExtensionConfig,
-    path: &PathMatch,
-) -> Result<PathRewrite, FieldError> {
+fn template_of(config: &TypedExtensionConfig, path: &PathMatch) -> Result<PathRewrite, FieldError> {
     let any = config.typed_config.as_ref().ok_or_else(|| FieldError::missing("typed_config"))?;
     let config: UriTemplateRewriteConfig = decode(any).within("typed_config")?;
     let PathMatch::Regex(pattern) = path else {
