@@ -111,7 +111,9 @@ impl Session {
             }
             Peer::Tunnel(Tunnel { stream: mut tunnel, held: _held }) => {
                 let second = Side::new(&mut tunnel);
-                self.watched(relay(first, second, idle, &worker.timers, &self.counters)).await
+                let carried = relay(first, second, idle, &worker.timers, &self.counters);
+                // Few connections are carried so: the others keep a small future.
+                Box::pin(self.watched(carried)).await
             }
         };
         match end {
@@ -213,7 +215,7 @@ impl Session {
             let patience = worker.timers.after(self.proxy.idle_timeout);
             let opened = tokio::select! {
                 biased;
-                opened = tcp_tunnel::open(tunnel, cluster, &picked, &record) => opened?,
+                opened = Box::pin(tcp_tunnel::open(tunnel, cluster, &picked, &record)) => opened?,
                 () = patience => return Err(tcp_tunnel::refused(&picked, "it did not answer")),
             };
             return Ok(Peer::Tunnel(opened));
