@@ -70,7 +70,7 @@ async fn a_killed_control_plane_loses_nothing_acknowledged_and_traffic_flows_on(
     ensure!(requests > 0);
     // What is written afterwards arrives.
     let more = json!({ "hosts": ["later.weft.test"] });
-    world.publish("steady", 8080, &more, &json!({})).await?;
+    world.put_route("steady", 8080, &more, &json!({})).await?;
     until("the new name", || async {
         let status = call("later.weft.test").await?;
         ensure!(status == 200, "{status}");
