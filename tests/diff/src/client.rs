@@ -16,6 +16,9 @@ use crate::upstream::PROBE;
 
 /// How long an answer may take.
 const LIMIT: Duration = Duration::from_secs(5);
+/// How long a client waits before it ends its side, so that the proxy has handled what came before:
+/// an end in the same read is another case, and hangs on chance.
+const SETTLED: Duration = Duration::from_millis(100);
 
 /// Plays a case and writes down what the client sees.
 pub(crate) async fn play(case: &Case, address: SocketAddr, page: &mut Page) -> Result<()> {
@@ -58,6 +61,7 @@ async fn over_http1(
         // A proxy that has closed already is noticed when reading.
         let _ = to.write_all(text.as_bytes()).await;
         if case.half_close && index + 1 == sent.len() {
+            tokio::time::sleep(SETTLED).await;
             let _ = to.shutdown().await;
         }
         if !read_final(&mut responses, text.starts_with("HEAD "), page).await? {
