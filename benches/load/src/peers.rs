@@ -111,17 +111,28 @@ impl ProxyKind {
     }
 }
 
+/// A program of Weft's that was built with this one.
+pub(crate) fn built(name: &str) -> Result<PathBuf> {
+    let program = folder()?.join(name);
+    ensure!(
+        program.exists(),
+        "{} is missing: cargo build --release --bin {name}",
+        program.display()
+    );
+    Ok(program)
+}
+
+fn folder() -> Result<PathBuf> {
+    let program = std::env::current_exe()?;
+    Ok(program.parent().context("this program has no folder")?.to_owned())
+}
+
 /// Finds weft-sidecar and every other proxy; `only` names those that are wanted.
 pub(crate) fn find(sidecar: Option<&Path>, only: &[String]) -> Result<Vec<Proxy>> {
-    let beside = std::env::current_exe()?;
-    let beside = beside.parent().context("this program has no folder")?;
-    let sidecar = sidecar.map_or_else(|| beside.join("weft-sidecar"), Path::to_owned);
-    ensure!(
-        sidecar.exists(),
-        "{} is missing: cargo build --release --bin weft-sidecar",
-        sidecar.display()
-    );
-    let envoy_package = beside.parent().unwrap_or(beside).join("envoy/bin/envoy");
+    let sidecar = sidecar.map_or_else(|| built("weft-sidecar"), |path| Ok(path.to_owned()))?;
+    ensure!(sidecar.exists(), "{} is missing", sidecar.display());
+    let beside = folder()?;
+    let envoy_package = beside.parent().unwrap_or(&beside).join("envoy/bin/envoy");
     let mut found = Vec::new();
     for kind in ProxyKind::ALL {
         let wanted =

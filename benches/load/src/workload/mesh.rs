@@ -1,12 +1,12 @@
 //! Services on demand: a sidecar of a large mesh that calls a few of its services.
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 
 use super::{Conditions, Workload};
 use crate::backend::{self, Service};
 use crate::mesh::Mesh;
 use crate::metric::{Metric, Sample};
-use crate::peers::{Proxy, ProxyKind};
+use crate::peers::{self, Proxy, ProxyKind};
 
 /// Services of the mesh.
 const SERVICES: usize = 10_000;
@@ -34,12 +34,7 @@ impl Workload for OnDemand {
     }
 
     fn measure(&self, proxy: &Proxy, conditions: &Conditions) -> Result<Sample> {
-        let control_plane = proxy.program().with_file_name("weft-control-plane");
-        ensure!(
-            control_plane.exists(),
-            "{} is missing: cargo build --release --bin weft-control-plane",
-            control_plane.display()
-        );
+        let control_plane = peers::built("weft-control-plane")?;
         let mesh = Mesh {
             control_plane: &control_plane,
             sidecar: proxy.program(),

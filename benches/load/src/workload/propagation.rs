@@ -1,10 +1,10 @@
 //! How soon a write is everywhere: many proxies, many routes, resources in etcd.
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 
 use super::{Conditions, Workload};
 use crate::metric::{Metric, Sample};
-use crate::peers::{Proxy, ProxyKind};
+use crate::peers::{self, Proxy, ProxyKind};
 use crate::propagation::{Mesh, Plan};
 
 /// Weft's control plane, a fleet of proxies that only listen, and one sidecar.
@@ -28,12 +28,7 @@ impl Workload for Propagation {
     }
 
     fn measure(&self, proxy: &Proxy, conditions: &Conditions) -> Result<Sample> {
-        let control_plane = proxy.program().with_file_name("weft-control-plane");
-        ensure!(
-            control_plane.exists(),
-            "{} is missing: cargo build --release --bin weft-control-plane",
-            control_plane.display()
-        );
+        let control_plane = peers::built("weft-control-plane")?;
         let mut mesh = Mesh::start(&Plan {
             control_plane: &control_plane,
             sidecar: proxy.program(),
