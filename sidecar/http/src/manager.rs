@@ -444,6 +444,6 @@ mod tests {
         let stream = size_of::<Stream>();
         assert!(stream <= 768, "a stream keeps {stream} bytes");
         let serving = size_of_future(|(established, worker)| crate::serve(established, worker));
-        assert!(serving <= 2600, "serving a connection keeps {serving} bytes");
+        assert!(serving <= 1200, "serving a connection keeps {serving} bytes");
     }
 }

@@ -15,9 +15,11 @@ pub async fn serve(mut established: Established, worker: Rc<WorkerCx>) {
     {
         return;
     }
+    // An idle connection keeps the largest of these, so that all but HTTP's, of which there are most,
+    // stand on the heap.
     match established.chain.terminal.clone() {
         Terminal::Http(manager) => connection::serve(established, manager, worker).await,
-        Terminal::Tcp(proxy) => tcp::serve(established, proxy, worker).await,
+        Terminal::Tcp(proxy) => Box::pin(tcp::serve(established, proxy, worker)).await,
         Terminal::Direct(response) => Box::pin(ends::respond(established, &response)).await,
         Terminal::Echo => Box::pin(ends::echo(established)).await,
     }
